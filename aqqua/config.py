@@ -1,0 +1,124 @@
+"""From YAML and `key=value` overrides to a checked config, and back to YAML.
+
+The config models live beside the code that reads them (aqqua.train.loop.PretrainConfig is the one
+of a run); here is only how a file becomes one. An unknown key fails and names the nearest.
+"""
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message says which key and what to write instead."""
+
+
+def load_config(kind: type[Model], path: Path | None, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file, apply overrides such as `optim.lr=1e-3`, check everything.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, or a value out of range.
+    """
+    values = {} if path is None else _read(path)
+    for override in overrides:
+        _apply(values, override)
+    for key in _unknown(kind, values, ""):
+        raise ConfigError(_unknown_message(kind, key))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(e) for e in error.errors())) from error
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The whole resolved config; reading it back gives the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"config: {path} must be a readable YAML file, got {error}; check the path"
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"config: {path} must hold keys and values, got a {type(values).__name__}; see configs/"
+        )
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            f"config: an override must look like key.key=value, got {override!r}; see --print-config"
+        )
+    *path, last = key.split(".")
+    for part in path:
+        if not isinstance(values.get(part), dict):
+            values[part] = {}
+        values = values[part]
+    try:
+        values[last] = _scalar(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config: the value of {key} must be YAML, got {text!r}; quote it") from error
+
+
+def _scalar(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as a string; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _unknown(kind: type[BaseModel], values: dict[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in values.items():
+        if key not in kind.model_fields:
+            yield f"{prefix}{key}"
+            continue
+        inner = _model_of(kind.model_fields[key].annotation)
+        if inner is not None and isinstance(value, dict):
+            yield from _unknown(inner, value, f"{prefix}{key}.")
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    options = get_args(annotation) if get_origin(annotation) in (types.UnionType,) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key of a config model."""
+    found = []
+    for name, field in kind.model_fields.items():
+        inner = _model_of(field.annotation)
+        found += [prefix + name] if inner is None else keys(inner, f"{prefix}{name}.")
+    return found
+
+
+def _unknown_message(kind: type[BaseModel], key: str) -> str:
+    known = keys(kind)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    same_name = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"config: every key must be known, got {key}; did you mean {(same_name or near)[0]}?"
+
+
+def _sentence(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "the config"
+    if error["type"] == "missing":
+        return f"config: {key} must be given; add {key}=... to the command or the file"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"config: {key}: {message[0].lower()}{message[1:]}, got {str(error['input'])[:80]}; change {key}"

@@ -1,0 +1,73 @@
+"""Finding the model that a path means: a run's teacher, or an exported safetensors file."""
+
+from pathlib import Path
+
+import torch
+
+from aqqua.config import load_config
+from aqqua.evaluate.features import Embedder, Pooling
+from aqqua.model.vit import VisionTransformer
+from aqqua.model.weights import load_model, read_about, save_model
+from aqqua.plan.views import ViewConfig
+from aqqua.train import checkpoint
+from aqqua.train.run import CHECKPOINTS, CONFIG
+from aqqua.train.settings import PretrainConfig
+
+_TEACHER = "teacher.backbone."
+VIEWS_KEY = "aqqua.views"
+
+
+def load_embedder(path: Path, pooling: Pooling = "cls") -> Embedder:
+    """The teacher's backbone of a run's newest checkpoint, or of an exported file, on the best device.
+
+    Raises:
+        ValueError: neither a run with a checkpoint nor an aqqua safetensors file.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone, views = _from_run(path) if path.is_dir() else _from_file(path)
+    return Embedder(backbone.to(device).eval(), views, pooling, device)
+
+
+def untrained(embedder: Embedder, seed: int) -> Embedder:
+    """The same architecture with fresh weights: the baseline that shows what training added."""
+    torch.manual_seed(seed)
+    backbone = VisionTransformer(embedder.backbone.config).to(embedder.device).eval()
+    return Embedder(backbone, embedder.views, embedder.pooling, embedder.device)
+
+
+def run_config(path: Path) -> PretrainConfig | None:
+    """The config of a run's folder; None for an exported file."""
+    return load_config(PretrainConfig, path / CONFIG) if path.is_dir() and (path / CONFIG).exists() else None
+
+
+def save_embedder(embedder: Embedder, out: Path) -> None:
+    """Backbone, its config and how images are shown to it, as one safetensors file.
+
+    Raises:
+        ValueError: `out` exists.
+    """
+    if out.exists():
+        raise ValueError(
+            f"export: the output must not exist yet, got {out}; choose another name or remove it"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    about = {VIEWS_KEY: embedder.views.model_dump_json()}
+    save_model(out, embedder.backbone, embedder.backbone.config, about)
+
+
+def _from_run(path: Path) -> tuple[VisionTransformer, ViewConfig]:
+    config = run_config(path)
+    newest = checkpoint.load_newest(path / CHECKPOINTS) if config else None
+    if config is None or newest is None:
+        raise ValueError(f"model: the folder must be a run with a checkpoint, got {path}; see aqqua pretrain")
+    backbone = VisionTransformer(config.model)
+    weights = {k.removeprefix(_TEACHER): v for k, v in newest.tensors.items() if k.startswith(_TEACHER)}
+    backbone.load_state_dict(weights)
+    return backbone, config.views
+
+
+def _from_file(path: Path) -> tuple[VisionTransformer, ViewConfig]:
+    if not path.exists():
+        raise ValueError(f"model: the path must exist, got {path}; give a run folder or a .safetensors file")
+    backbone, about = load_model(path), read_about(path)
+    return backbone, ViewConfig.model_validate_json(about[VIEWS_KEY]) if VIEWS_KEY in about else ViewConfig()

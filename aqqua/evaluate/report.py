@@ -1,0 +1,173 @@
+"""One evaluation: frozen features of a model and its baselines, the same split, the same probes."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import aqqua
+from aqqua.evaluate.features import Embedder, Pooling, all_features, fingerprint, pixel_features
+from aqqua.evaluate.knn import knn_predict
+from aqqua.evaluate.linear import linear_predict
+from aqqua.evaluate.metrics import Scores, score
+from aqqua.evaluate.models import load_embedder, run_config, untrained
+from aqqua.progress import Bar
+from aqqua.store.read import Dataset
+from aqqua.store.split import held_out
+
+NEIGHBOURS = (1, 5, 20)
+MIN_PER_CLASS = 2  # training images a class needs to be asked for
+TRUSTED = ("validated", "folder")  # label statuses that count as truth
+DEFAULT_HOLDOUT = 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images of a dataset, divided by group."""
+
+    train: np.ndarray  # row numbers
+    test: np.ndarray
+    label: np.ndarray  # class number of every row of the dataset, -1 where none counts
+    names: list[str]
+    left_out: dict[str, int]  # why labelled images are not used
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of each contender under each probe."""
+
+    about: dict[str, Any]
+    scores: dict[str, dict[str, Scores]]  # contender -> probe -> scores
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        scores = {
+            name: {probe: asdict(s) for probe, s in probes.items()} for name, probes in self.scores.items()
+        }
+        return {**self.about, "scores": scores}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        about = self.about
+        head = f"{about['test_images']} test images of {about['classes']} classes, {about['train_images']} labelled"
+        table = [f"{'':12} {'probe':10} {'macro-F1':>9} {'accuracy':>9} {'balanced':>9}"]
+        for name, probes in self.scores.items():
+            for probe, s in probes.items():
+                table.append(
+                    f"{name:12} {probe:10} {s.macro_f1:9.3f} {s.accuracy:9.3f} {s.balanced_accuracy:9.3f}"
+                )
+        return [head, *table]
+
+
+def evaluate(
+    model: Path,
+    data: Path,
+    *,
+    against: Sequence[str] = ("untrained",),
+    holdout: float | None = None,
+    pooling: Pooling = "cls",
+    linear: bool = True,
+) -> Result:
+    """Judge a model by its frozen features on labelled images it never trained on.
+
+    Args:
+        model: folder of a run, or an exported file.
+        data: dataset with labels.
+        against: baselines, `untrained` and `pixels`.
+        holdout: share of groups tested on; must be the one of the run. None takes the run's.
+        linear: also fit the linear probe.
+
+    Raises:
+        ValueError: no labelled images on both sides of the split.
+    """
+    embedder, dataset, config = load_embedder(model, pooling), Dataset.open(data), run_config(model)
+    if holdout is None:
+        holdout = (config.data.holdout if config else 0) or DEFAULT_HOLDOUT
+    split = split_labelled(dataset, holdout)
+    makers: dict[str, Callable[[Dataset, int], np.ndarray]] = {"model": embedder}
+    if "untrained" in against:
+        makers["untrained"] = untrained(embedder, config.seed if config else 0)
+    if "pixels" in against:
+        makers["pixels"] = pixel_features
+    scores = {}
+    for name, make in makers.items():
+        with Bar(f"features of {name}", dataset.rows, "images") as bar:
+            features = all_features(make, dataset, lambda done, bar=bar: bar.update(done))  # type: ignore[misc]
+        scores[name] = probe(features, split, linear=linear)
+    return Result(
+        _about(embedder, dataset, split, holdout, config is not None and config.data.holdout > 0), scores
+    )
+
+
+def probe(features_ND: np.ndarray, split: Split, *, linear: bool = True) -> dict[str, Scores]:
+    """kNN for each of NEIGHBOURS, and the linear probe."""
+    train, test = features_ND[split.train], features_ND[split.test]
+    labels, truth = split.label[split.train], split.label[split.test]
+    tensors = torch.from_numpy(train).float(), torch.from_numpy(labels), torch.from_numpy(test).float()
+    found = {
+        f"kNN k={k}": score(truth, knn_predict(*tensors, k, len(split.names)).numpy(), split.names)
+        for k in NEIGHBOURS
+    }
+    if linear:
+        predicted, _ = linear_predict(train, labels, test, seed=0)
+        found["linear"] = score(truth, predicted, split.names)
+    return found
+
+
+def split_labelled(dataset: Dataset, holdout: float) -> Split:
+    """Rows with trusted labels, by group into train and test; copies of training images leave the test.
+
+    Raises:
+        ValueError: one side would be empty.
+    """
+    table = dataset.table(["label", "label_status", "content"])
+    status = np.array(table["label_status"].to_pylist(), object)
+    written = table["label"].to_pylist()
+    trusted = np.isin(status, TRUSTED) & np.array([name is not None for name in written])
+    tested = np.concatenate([held_out(dataset, block, holdout) for block in range(dataset.blocks)])
+    train_counts: dict[str, int] = {}
+    for row in np.flatnonzero(trusted & ~tested):
+        train_counts[written[row]] = train_counts.get(written[row], 0) + 1
+    names = sorted(name for name, count in train_counts.items() if count >= MIN_PER_CLASS)
+    number = {name: i for i, name in enumerate(names)}
+    label = np.array([number.get(name, -1) if ok else -1 for name, ok in zip(written, trusted, strict=True)])
+    train = np.flatnonzero((label >= 0) & ~tested)
+    seen = {content for content in table["content"].take(train).to_pylist()}
+    test = np.flatnonzero((label >= 0) & tested)
+    copies = np.array([content in seen for content in table["content"].take(test).to_pylist()], bool)
+    left_out = {
+        "untrusted label": int((~trusted).sum()),
+        f"class with under {MIN_PER_CLASS} training images": int((trusted & (label < 0)).sum()),
+        "exact copy of a training image": int(copies.sum()),
+    }
+    test = test[~copies]
+    if not len(train) or not len(test):
+        raise ValueError(
+            f"evaluate: both sides of the split must hold labelled images, got {len(train)} to learn from and "
+            f"{len(test)} to test on; choose another --holdout or a dataset with labels"
+        )
+    return Split(train, test, label, names, left_out)
+
+
+def _about(
+    embedder: Embedder, dataset: Dataset, split: Split, holdout: float, honest: bool
+) -> dict[str, Any]:
+    test_ids = hashlib.sha256(split.test.tobytes()).hexdigest()
+    return {
+        "protocol": 1,
+        "aqqua": aqqua.__version__,
+        "model_sha256": fingerprint(embedder.backbone),
+        "dataset_sha256": dataset.manifest_sha256,
+        "test_rows_sha256": test_ids,
+        "holdout": holdout,
+        "test_images_unseen_in_pretraining": honest,
+        "pooling": embedder.pooling,
+        "train_images": len(split.train),
+        "test_images": len(split.test),
+        "classes": len(split.names),
+        "left_out": split.left_out,
+    }

@@ -1,0 +1,172 @@
+"""Student and teacher, and one forward of each over a packed batch.
+
+The order within a step is the caller's (aqqua.train.loop): the teacher sees the global views of
+all packs, Sinkhorn is solved once over all its rows, then the student runs pack by pack. Each
+pack's losses are shares of the step's losses, normalised by the step's image count, so packs and
+ranks simply add up.
+
+Letters: I images of the pack, S views of an image (2 global first), V = S·I, N patch rows,
+M masked patches, K prototypes, D width.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from aqqua.model.config import ModelConfig
+from aqqua.model.heads import HeadConfig, PrototypeHead
+from aqqua.model.sequences import Sequences
+from aqqua.model.vit import VisionTransformer
+from aqqua.objective.dino import dino_loss
+from aqqua.objective.ibot import ibot_loss
+from aqqua.objective.koleo import koleo_loss
+from aqqua.objective.sinkhorn import AllReduce, Assignment, alone, sinkhorn
+
+GLOBALS = 2
+
+
+class ObjectiveConfig(BaseModel):
+    """Heads and losses; DINOv2's values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    head: HeadConfig = Field(default=HeadConfig(), description="DINO head")
+    ibot_head: HeadConfig | None = Field(
+        default=None,
+        description="separate iBOT head; null: iBOT shares the DINO head (DINOv2's short recipe)",
+    )
+    dino_weight: float = Field(default=1.0, ge=0, description="DINOv2 1.0")
+    ibot_weight: float = Field(default=1.0, ge=0, description="DINOv2 1.0")
+    koleo_weight: float = Field(default=0.1, ge=0, description="DINOv2 0.1")
+    student_temperature: float = Field(default=0.1, gt=0, description="DINOv2 0.1")
+    sinkhorn_iterations: int = Field(default=3, ge=1, description="DINOv2 3")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One pack on the device: pixels and all that is known of its views."""
+
+    patches_NF: Float[Tensor, "N F"]
+    student: Sequences  # all views
+    teacher: Sequences  # the global views, which come first
+    n_images: int
+    mask_N: Bool[Tensor, " N"]
+    masked_M: Int[Tensor, " M"]  # rows of the N that are hidden from the student
+    weight_M: Float[Tensor, " M"]
+    drop_scores_L2V: Float[Tensor, "L 2 V"] | None  # on the CPU
+    hide_scale_V: Bool[Tensor, " V"] | None
+
+
+@dataclass(frozen=True)
+class TeacherLogits:
+    """What the teacher says of a pack, before Sinkhorn."""
+
+    dino_BK: Float[Tensor, "B K"]  # CLS of global 1 of all images, then of global 2
+    ibot_MK: Float[Tensor, "M K"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Sinkhorn's answer for the whole step."""
+
+    dino: Assignment
+    ibot: Assignment
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One pack's share of the step's losses, unweighted (float32 scalars), and their weighted sum."""
+
+    dino: Tensor
+    ibot: Tensor
+    koleo: Tensor
+    total: Tensor
+
+    def plus(self, other: "Losses") -> "Losses":
+        """The sum, cut from the graph: for the record of a step."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Losses(*(mine + theirs.detach() for mine, theirs in pairs))
+
+
+class Network(nn.Module):
+    """Backbone and heads of one side."""
+
+    def __init__(self, model: ModelConfig, objective: ObjectiveConfig) -> None:
+        super().__init__()
+        self.backbone = VisionTransformer(model)
+        self.dino_head = PrototypeHead(objective.head, model.width)
+        separate = objective.ibot_head
+        self.ibot_head = None if separate is None else PrototypeHead(separate, model.width)
+
+    def name_patches(self, patches_MD: Tensor) -> Tensor:
+        """iBOT logits of masked patches, by the separate or the shared head."""
+        return (self.dino_head if self.ibot_head is None else self.ibot_head)(patches_MD)
+
+
+class SelfSupervised(nn.Module):
+    """Student and its moving-average teacher (float32, never trained)."""
+
+    def __init__(self, model: ModelConfig, objective: ObjectiveConfig) -> None:
+        super().__init__()
+        self.config = objective
+        self.student = Network(model, objective)
+        self.teacher = copy.deepcopy(self.student).float().requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def teach(self, batch: Batch) -> TeacherLogits:
+        """The teacher's logits of a pack: global views, unmasked."""
+        features = self.teacher.backbone(batch.patches_NF[: batch.teacher.patches], batch.teacher)
+        return TeacherLogits(
+            self.teacher.dino_head(features.cls_VD),
+            self.teacher.name_patches(features.patches_ND[batch.masked_M]),
+        )
+
+    def targets(
+        self, logits: list[TeacherLogits], temperature: float, all_reduce: AllReduce = alone
+    ) -> Targets:
+        """Balanced targets over all packs of the step, and all ranks through `all_reduce`."""
+        n = self.config.sinkhorn_iterations
+        return Targets(
+            sinkhorn([pack.dino_BK for pack in logits], temperature, n, all_reduce),
+            sinkhorn([pack.ibot_MK for pack in logits], temperature, n, all_reduce),
+        )
+
+    def learn(
+        self, batch: Batch, taught: TeacherLogits, targets: Targets, n_images_total: int | Tensor
+    ) -> Losses:
+        """The student's losses on a pack; call backward on `total`.
+
+        Args:
+            n_images_total: images of the step over all packs and ranks.
+        """
+        features = self.student.backbone(
+            batch.patches_NF,
+            batch.student,
+            mask_N=batch.mask_N,
+            hide_scale_V=batch.hide_scale_V,
+            drop_scores_L2V=batch.drop_scores_L2V,
+        )
+        c, n_images = self.config, batch.n_images
+        student_VK = self.student.dino_head(features.cls_VD)
+        dino = dino_loss(
+            student_VK.unflatten(0, (-1, n_images)),
+            targets.dino.probabilities(taught.dino_BK).unflatten(0, (GLOBALS, n_images)),
+            n_images_total,
+            c.student_temperature,
+        )
+        ibot = ibot_loss(
+            self.student.name_patches(features.patches_ND[batch.masked_M]),
+            targets.ibot.probabilities(taught.ibot_MK),
+            batch.weight_M,
+            GLOBALS * n_images_total,
+            c.student_temperature,
+        )
+        koleo = (
+            koleo_loss(features.cls_VD[: GLOBALS * n_images].unflatten(0, (GLOBALS, n_images)))
+            / n_images_total
+        )
+        return Losses(dino, ibot, koleo, c.dino_weight * dino + c.ibot_weight * ibot + c.koleo_weight * koleo)

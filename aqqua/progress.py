@@ -1,0 +1,55 @@
+"""Progress bars on a terminal, sparse lines in a log file."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+LOG_EVERY_S = 15.0  # between lines where there is no terminal
+
+
+class Bar:
+    """One long piece of work. On a terminal a live bar; elsewhere a line now and then."""
+
+    def __init__(self, title: str, total: int | None, unit: str = "") -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self._console = Console(stderr=True, highlight=False)
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._live.add_task(self.title, total=self.total, note=self.unit)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """So much is done in all."""
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=done, note=note or self.unit)
+        elif time.monotonic() - self._last_line > LOG_EVERY_S:
+            self._last_line = time.monotonic()
+            share = f" of {self.total}" if self.total else ""
+            sys.stderr.write(f"{self.title}: {done}{share} {self.unit} {note}\n")
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._console.print(line, markup=False, soft_wrap=True)

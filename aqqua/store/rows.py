@@ -1,0 +1,106 @@
+"""One record to one row: load its pixels, check every value, describe it.
+
+The last gate before a dataset: whatever a reader lets through, a row of the store keeps the
+ranges that aqqua.store.schema promises, or the record is refused with its reason.
+Test: tests/store/test_write.py.
+"""
+
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from aqqua.instruments.record import Record, RejectedInputError
+from aqqua.instruments.registry import UM_PER_PX_RANGE
+from aqqua.instruments.tree import Tree
+from aqqua.store.content import describe, image_key, pixel_bytes
+from aqqua.store.schema import SCHEMA
+from aqqua.store.shuffle import ORDER
+
+# Words travel as plain strings: a dictionary would differ from worker to worker.
+_PLAIN = {field.name: pa.string() for field in SCHEMA if pa.types.is_dictionary(field.type)}
+SPILL_SCHEMA = pa.schema(
+    [
+        *(pa.field(f.name, _PLAIN.get(f.name, f.type), f.nullable) for f in SCHEMA),
+        pa.field("input", pa.string(), False),
+        pa.field("grey_sum", pa.int64(), False),
+        pa.field("grey_squares", pa.int64(), False),
+    ]
+)
+ORDERED_SCHEMA = SPILL_SCHEMA.append(pa.field(ORDER, pa.uint64(), False))
+
+
+def row_of(tree: Tree, record: Record) -> tuple[Any, ...]:
+    """The values of SPILL_SCHEMA for one record.
+
+    Raises:
+        RejectedInputError: the pixels cannot be had, or a value cannot be true.
+    """
+    image_id = clean(f"{tree.label}/{record.object_id}")
+    _check_values(record)
+    pixels = _pixels(tree, record)
+    look = describe(pixels)
+    height, width = pixels.shape[:2]
+    return (
+        *(image_id, image_key(image_id), look.content),
+        *(height, width, 3 if pixels.ndim == 3 else 1, pixels.itemsize * 8, record.um_per_px),
+        *(look.background, *look.box),
+        *(clean(record.instrument), clean(record.sample), clean(record.group)),
+        *(record.time, record.lat, record.lon, record.depth_m, record.volume_l),
+        *(_clean_or_none(record.label), record.label_status, record.aphia_id, _clean_or_none(record.licence)),
+        *(clean(record.source), pixel_bytes(pixels), clean(tree.label), *_grey(pixels)),
+    )
+
+
+def _pixels(tree: Tree, record: Record) -> np.ndarray:
+    try:
+        pixels = record.pixels.load(tree)
+    except RejectedInputError:
+        raise
+    except OSError as error:
+        raise RejectedInputError("io_error", f"{type(error).__name__}: {error}") from error
+    except Exception as error:  # whatever a hostile file does to a decoder, the ingest goes on
+        raise RejectedInputError("unreadable_image", f"{type(error).__name__}: {error}") from error
+    layout = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if not layout or pixels.dtype not in (np.uint8, np.uint16) or pixels.size == 0:
+        raise RejectedInputError("unsupported_image", f"shape {pixels.shape}, {pixels.dtype}")
+    return pixels
+
+
+def _grey(pixels: np.ndarray) -> tuple[int, int]:
+    """Exact sum and sum of squares of all values; whole numbers add up the same in any order."""
+    if pixels.dtype == np.uint8:
+        flat = pixels.ravel().astype(np.float64)  # BLAS; exact below 2⁵³ / 255² = 1.4·10¹¹ values
+        return int(flat.sum()), int(flat @ flat)
+    wide = pixels.ravel().astype(np.int64)
+    return int(wide.sum()), int(wide @ wide)
+
+
+def _check_values(record: Record) -> None:
+    _check("um_per_px", record.um_per_px, *UM_PER_PX_RANGE)
+    _check("lat", record.lat, -90, 90)
+    _check("lon", record.lon, -180, 180)
+    _check("depth_m", record.depth_m, -10_000, 12_000)  # mountain lakes lie above the sea; trenches are 11 km
+    _check("volume_l", record.volume_l, 1e-9, 1e12)
+    _check("aphia_id", record.aphia_id, 1, 2**31 - 1)
+    if record.time is not None and record.time.tzinfo is None:
+        raise RejectedInputError("bad_metadata", f"time must name its zone, got {record.time}")
+
+
+def _check(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not (isfinite(value) and low <= value <= high):
+        raise RejectedInputError("bad_metadata", f"{name} must be {low} to {high}, got {value}")
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can hold: half surrogates of undecodable names become '?'."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
+
+
+def _clean_or_none(text: str | None) -> str | None:
+    return None if text is None else clean(text)

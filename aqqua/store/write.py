@@ -1,0 +1,251 @@
+"""Ingest: what the readers found becomes a shuffled, checksummed Parquet dataset.
+
+Pass 1 decodes in worker processes and spills rows by the hash of (seed, image); pass 2 sorts
+bucket by bucket and writes row groups of `block_rows` images. So a block is a fair sample of the
+whole, memory stays bounded, and the bytes depend on the images and the seed alone, not on the
+order of the inputs or the number of workers.
+
+Everything is built in a sibling folder `<out>.partial-…`, flushed to disk and renamed at the very
+end: a crash leaves nothing at `out`.
+Test: tests/store/test_write.py. Timing: bench/data/ingest.py.
+"""
+
+import errno
+import os
+import shutil
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aqqua.instruments.record import Found, Record, Rejected, Sample
+from aqqua.instruments.tree import Tree
+from aqqua.store.decode import CHUNK, Chunk, Decoded, Refused, decode_chunks
+from aqqua.store.manifest import write_manifest
+from aqqua.store.parts import Written, write_parts
+from aqqua.store.schema import BLOCK_ROWS
+from aqqua.store.shuffle import SpillFile
+from aqqua.store.tables import write_duplicates, write_quarantine, write_samples
+
+MAX_WORKERS = 32  # beyond it the listing and pass 2, each one process, set the pace
+SPILL = "spill"  # folder of what is on its way, gone before the rename
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the stage ('decode', 'write'), images done, and images in all (None: not known yet)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestReport:
+    """How an ingest ended; read = accepted + quarantined."""
+
+    path: Path
+    read: int  # images and image candidates listed
+    accepted: int  # rows of the dataset
+    quarantined: int
+    reasons: dict[str, int]  # quarantined by reason
+    blocks: int
+    parts: int
+    duplicate_groups: int  # contents that occur more than once
+    two_label_groups: int  # of these, under more than one label
+    original_bytes: int  # of the files the images were read from
+    pixel_bytes: int  # of the pixels, uncompressed
+    dataset_bytes: int  # of everything in the dataset's folder
+
+
+@dataclass(slots=True)
+class Listing:
+    """What the readers found, counted while chunks of records go by."""
+
+    read: int = 0
+    records: int = 0
+    original_bytes: int = 0
+    inputs: dict[str, Path] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+    samples: list[tuple[str, Sample]] = field(default_factory=list)
+
+    def chunks(self, trees_found: Iterable[tuple[Tree, Iterator[Found]]]) -> Iterator[Chunk]:
+        for tree, found in trees_found:
+            self._enter(tree)
+            records: list[Record] = []
+            last_member: str | None = None
+            for item in found:
+                if isinstance(item, Record):
+                    last_member = self._count_bytes(tree, item, last_member)
+                    records.append(item)
+                    if len(records) == CHUNK:
+                        yield self._counted(tree, records)
+                        records = []
+                elif isinstance(item, Rejected):
+                    self.read += 1
+                    self.refused.append(Refused(tree.label, item.source, item.reason, item.detail))
+                else:
+                    self.samples.append((tree.label, item))
+            if records:
+                yield self._counted(tree, records)
+
+    def _enter(self, tree: Tree) -> None:
+        known = self.inputs.setdefault(tree.label, tree.root)
+        if known != tree.root:
+            raise ValueError(
+                f"ingest: inputs must have different names, got {known} and {tree.root}, both "
+                f"{tree.label!r}; rename one, or give it another label"
+            )
+
+    def _counted(self, tree: Tree, records: list[Record]) -> Chunk:
+        self.read += len(records)
+        self.records += len(records)
+        return tree, records
+
+    def _count_bytes(self, tree: Tree, record: Record, last: str | None) -> str | None:
+        """Add the size of the record's file, once where one file holds a run of images (collage, .roi)."""
+        member = getattr(record.pixels, "member", None)
+        if isinstance(member, str) and member != last and member in tree.members:
+            self.original_bytes += tree.size(member)
+        return member
+
+
+def ingest(
+    trees_found: Iterable[tuple[Tree, Iterator[Found]]],
+    out: Path,
+    *,
+    block_rows: int = BLOCK_ROWS,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> IngestReport:
+    """Write one dataset from any number of inputs.
+
+    Args:
+        trees_found: each input with what its reader lists (aqqua.instruments). A reader reports
+            refused members itself, as `Rejected`.
+        out: the dataset's folder; must be absent or empty.
+        block_rows: images in a row group.
+        seed: of the shuffle.
+        workers: decoding processes, then writing threads; None is one per available core. A script
+            that asks for more than one needs the usual `if __name__ == "__main__":` guard, as the
+            processes are spawned.
+        command: how the dataset was made, kept in its manifest.
+
+    Raises:
+        ValueError: `out` holds something, two inputs share a name, or there is no image at all.
+        RuntimeError: the disk is full or failed, or a worker died. Nothing is left at `out`.
+    """
+    out = Path(out)
+    if block_rows < 1:
+        raise ValueError(f"ingest: block_rows must be at least 1, got {block_rows}; 512 is a good size")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"ingest: the output must be a new or empty folder, got {out}; choose another --out")
+    workers = workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    tell = progress or _silent
+    with _built_beside(out) as folder:
+        listing, spilled = Listing(), list[SpillFile]()
+        spill = folder / SPILL
+        spill.mkdir()
+        done = 0
+        for answer in decode_chunks(listing.chunks(trees_found), spill, seed, workers):
+            if isinstance(answer, Decoded):
+                listing.refused += answer.refused
+                done += answer.accepted + len(answer.refused)
+                tell("decode", done, None)
+            else:
+                spilled += answer
+        written = write_parts(folder, spill, spilled, block_rows, workers, tell)
+        report = _finish(folder, out, listing, written, {"seed": seed, "block_rows": block_rows}, command)
+    return report
+
+
+def _silent(_stage: str, _done: int, _total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def _finish(
+    folder: Path, out: Path, listing: Listing, written: Written, settings: dict[str, int], command: str
+) -> IngestReport:
+    """The tables beside the parts, the manifest, and the sum that must hold."""
+    refused = listing.refused + written.refused
+    accepted, quarantined = written.rows, len(refused)
+    assert listing.read == accepted + quarantined, (listing.read, accepted, quarantined)
+    if accepted == 0:
+        raise ValueError(
+            f"ingest: at least one image must be readable, got {listing.read} read and all quarantined "
+            f"({dict(Counter(r.reason for r in refused))}); check the inputs and their instrument"
+        )
+    write_quarantine(folder, refused)
+    write_samples(folder, listing.samples)
+    groups, two_labels = write_duplicates(folder, written.contents)
+    shutil.rmtree(folder / SPILL)
+    reasons = dict(sorted(Counter(r.reason for r in refused).items()))
+    facts = {
+        **settings,
+        "rows": accepted,
+        "blocks": written.blocks,
+        "inputs": sorted(listing.inputs),
+        "counts": {
+            "read": listing.read,
+            "accepted": accepted,
+            "quarantined": quarantined,
+            "quarantined_by_reason": reasons,
+        },
+        "duplicates": {"groups": groups, "groups_with_two_labels": two_labels},
+        "original_bytes": listing.original_bytes,
+        "pixel_bytes": written.pixel_bytes,
+        "instruments": written.statistics,
+    }
+    dataset_bytes = write_manifest(folder, facts, written.parts, command)
+    return IngestReport(
+        path=out,
+        read=listing.read,
+        accepted=accepted,
+        quarantined=quarantined,
+        reasons=reasons,
+        blocks=written.blocks,
+        parts=len(written.parts),
+        duplicate_groups=groups,
+        two_label_groups=two_labels,
+        original_bytes=listing.original_bytes,
+        pixel_bytes=written.pixel_bytes,
+        dataset_bytes=dataset_bytes,
+    )
+
+
+@contextmanager
+def _built_beside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its name when all went well, and goes away when not."""
+    unique = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder = out.with_name(f"{out.name}.partial-{unique}")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        _flush(folder)
+        folder.rename(out)
+        _flush_folder(out.parent)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        full = error.errno in _NO_SPACE
+        must = "the disk must have room for the dataset" if full else "files must be readable and writable"
+        fix = "free some space" if full else "check the disk"
+        raise RuntimeError(f"ingest: {must}, got {error}; {fix} or choose another --out") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _flush(folder: Path) -> None:
+    """All bytes of all files on the disk, before the rename makes them the dataset."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

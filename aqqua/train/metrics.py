@@ -1,0 +1,118 @@
+"""The numbers of a run: one JSON line per logged step, the same to TensorBoard."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aqqua.plan.pack import Pack
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl and, if wanted, to TensorBoard event files in `tensorboard/`.
+
+    On resume the lines after the checkpoint are dropped, so that each step stands there once.
+    """
+
+    def __init__(self, folder: Path, resumed_step: int, tensorboard: bool = True) -> None:
+        self.path = folder / METRICS
+        _drop_after(self.path, resumed_step)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # half a second to import
+
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=resumed_step + 1)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """One line; numbers and dicts of numbers also become TensorBoard scalars."""
+        self._file.write(json.dumps({"step": step, **_plain(values)}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in _scalars(values):
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class Meter:
+    """Pace and mix of the packs since it was last read."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._start, self._waited = time.monotonic(), 0.0
+        self._images = self._tokens = self._room = self._steps = 0
+        self._instruments: Counter[str] = Counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time within counts as waiting for data."""
+        before = time.monotonic()
+        yield
+        self._waited += time.monotonic() - before
+
+    def add(self, packs: Sequence[Pack]) -> None:
+        """Count one step."""
+        self._steps += 1
+        for pack in packs:
+            self._images += pack.n_images
+            self._tokens += pack.tokens
+            self._room += pack.budget_tokens
+            names = pack.sizes.instrument_names
+            self._instruments.update(names[code] for code in pack.sizes.instrument.tolist())
+
+    def read(self) -> dict[str, Any]:
+        """Per second, since the last reading; then start anew."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        values = {
+            "images_per_s": self._images / seconds,
+            "tokens_per_s": self._tokens / seconds,
+            "fill": self._tokens / max(self._room, 1),
+            "step_s": seconds / max(self._steps, 1),
+            "waiting_share": self._waited / seconds,
+            "instruments": dict(sorted(self._instruments.items())),
+        }
+        self._clear()
+        return values
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: a number that is not finite is written as its name."""
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            found.append((prefix + name, float(value)))
+    return found
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # the torn last line of a killed run
+        if row["step"] <= step:
+            kept.append(line)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    temporary.replace(path)

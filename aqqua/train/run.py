@@ -1,0 +1,228 @@
+"""A run on disk and in memory: what is built at the start, saved at a checkpoint, found again on resume."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import aqqua
+from aqqua.config import to_yaml
+from aqqua.kernels.attention import choose as choose_attention
+from aqqua.model.zoo import count_parameters
+from aqqua.objective.ssl import SelfSupervised
+from aqqua.plan.lanes import LaneState
+from aqqua.store.read import Dataset
+from aqqua.train import checkpoint
+from aqqua.train.data import Feeder, Shape, StepData
+from aqqua.train.guard import FiniteGuard
+from aqqua.train.optim import make_optimizer, parameter_groups
+from aqqua.train.settings import PretrainConfig
+
+CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "environment.json", "checkpoints"
+
+
+@dataclass
+class Run:
+    """Everything that changes while training, and the machinery around it."""
+
+    config: PretrainConfig
+    folder: Path
+    dataset: Dataset
+    model: SelfSupervised
+    optimizer: torch.optim.AdamW
+    feeder: Feeder
+    device: torch.device
+    images_per_step: float  # expected; makes progress in images into progress in steps
+    images_total: int
+    lanes: dict[int, LaneState]
+    step: int = 0
+    images: int = 0
+    guard: FiniteGuard = field(default_factory=FiniteGuard)
+
+    @property
+    def nominal_step(self) -> float:
+        """Progress in steps of equal image counts; what the schedules follow."""
+        return self.images / self.images_per_step
+
+    @property
+    def nominal_steps(self) -> float:
+        return max(self.images_total / self.images_per_step, 1.0)
+
+    @property
+    def done(self) -> bool:
+        return self.images >= self.images_total
+
+    def advance(self, data: StepData) -> None:
+        """The step is over, taken or skipped."""
+        self.step += 1
+        self.images += data.n_images
+        self.lanes = data.states
+
+    def headline(self) -> str:
+        """What serves this run, in one line."""
+        vit = self.model.student.backbone
+        attention = choose_attention(self.device, torch.float32, self.config.model.attention)
+        return (
+            f"{self.config.model.size} ViT, patch {self.config.model.patch_px} px, {count_parameters(vit) / 1e6:.1f} M "
+            f"parameters on {self.device.type}; attention {attention}, renderer "
+            f"{self.feeder.renderer_name}; {self.dataset.rows} images, {self.config.data.lanes} lanes of "
+            f"{self.config.data.pack_tokens} tokens, about {self.images_per_step:.0f} images a step"
+        )
+
+    def save(self) -> Path:
+        """Write a checkpoint of this moment."""
+        return checkpoint.save(
+            self.folder / CHECKPOINTS,
+            checkpoint.Checkpoint(self.step, dict(self._tensors()), self._state()),
+            self.config.train.keep_checkpoints,
+        )
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.state_dict().items()
+        for parameter, name in _names_of(self.model).items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                yield f"optimizer.{key}.{name}", value
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "images": self.images,
+            "images_per_step": self.images_per_step,
+            "lanes": {str(number): asdict(state) for number, state in self.lanes.items()},
+            "guard": asdict(self.guard),
+            "dataset": self.dataset.manifest_sha256,
+            "config": self.config.model_dump(mode="json"),
+            "aqqua": aqqua.__version__,
+        }
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Continue exactly where a checkpoint was written.
+
+        Raises:
+            ValueError: the checkpoint is of another dataset or another model.
+        """
+        state = saved.state
+        if state["dataset"] != self.dataset.manifest_sha256:
+            raise ValueError(
+                f"resume: the dataset must be the one the run began with, got another {self.dataset.path}; "
+                "give the old one, or start a new run folder"
+            )
+        weights = {k: v for k, v in saved.tensors.items() if not k.startswith("optimizer.")}
+        problem = _mismatch(self.model.state_dict(), weights)
+        if problem:
+            raise ValueError(
+                f"resume: the checkpoint must fit the model of the config, got {problem}; use its config"
+            )
+        self.model.load_state_dict(weights)
+        self._restore_optimizer(saved.tensors)
+        self.step, self.images = state["step"], state["images"]
+        self.images_per_step = state["images_per_step"]
+        self.lanes = {int(number): LaneState(**lane) for number, lane in state["lanes"].items()}
+        self.guard = FiniteGuard(**state["guard"])
+
+    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        for parameter, name in _names_of(self.model).items():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                value = tensors.get(f"optimizer.{key}.{name}")
+                if value is not None:
+                    where = (
+                        value
+                        if key == "step" and not self.optimizer.defaults["fused"]
+                        else value.to(self.device)
+                    )
+                    self.optimizer.state[parameter][key] = where
+
+
+def _names_of(model: torch.nn.Module) -> dict[torch.nn.Parameter, str]:
+    return {parameter: name for name, parameter in model.named_parameters()}
+
+
+def _mismatch(wanted: dict[str, Tensor], got: dict[str, Tensor]) -> str | None:
+    missing, extra = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
+    if missing or extra:
+        return f"missing {missing[:3]}, unknown {extra[:3]}"
+    shapes = [k for k in wanted if wanted[k].shape != got[k].shape]
+    return f"other shapes of {shapes[:3]}" if shapes else None
+
+
+def open_run(config: PretrainConfig) -> Run:
+    """Build model, optimizer and data; continue from the newest checkpoint if there is one.
+
+    Raises:
+        ValueError: no such dataset, a checkpoint that does not fit, or only broken checkpoints.
+    """
+    train = config.train
+    device = torch.device(
+        train.device if train.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    torch.use_deterministic_algorithms(train.deterministic)
+    saved = checkpoint.load_newest(config.run / CHECKPOINTS)
+    dataset = Dataset.open(config.data.path)
+    torch.manual_seed(config.seed)  # of the initial weights; everything later is counter-based
+    model = SelfSupervised(config.model, config.objective).to(device)
+    optimizer = make_optimizer(
+        parameter_groups(model.student, config.model.layers, config.optim), config.optim
+    )
+    feeder = Feeder(
+        dataset, config.data, config.views, config.masks, _shape(config), seed=config.seed, device=device
+    )
+    rows = dataset.rows * (1 - config.data.holdout)
+    images_total = train.images or max(int(rows * (train.epochs or 1)), 1)
+    run = Run(
+        config, config.run, dataset, model, optimizer, feeder, device, feeder.images_per_step(), images_total,
+        feeder.start(),
+    )  # fmt: skip
+    if saved is not None:
+        run.restore(saved)
+    _describe(run)
+    return run
+
+
+def _shape(config: PretrainConfig) -> Shape:
+    return Shape(
+        patch_px=config.model.patch_px,
+        channels=config.model.channels,
+        prefix_tokens=config.model.prefix,
+        drop_layers=config.model.layers if config.model.drop_path else 0,
+        hide_scale_odds=config.views.hide_scale_odds,
+    )
+
+
+def _describe(run: Run) -> None:
+    """The resolved config and the environment, for whoever opens the folder later."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / CONFIG).write_text(to_yaml(run.config), encoding="utf-8")
+    environment = {
+        "aqqua": aqqua.__version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name()
+        if run.device.type == "cuda"
+        else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "dataset_sha256": run.dataset.manifest_sha256,
+    }
+    (run.folder / ENVIRONMENT).write_text(json.dumps(environment, indent=1), encoding="utf-8")
+
+
+def _commit() -> str | None:
+    """Commit of the source tree this package is imported from; None outside a checkout."""
+    root = Path(aqqua.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", os.fspath(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

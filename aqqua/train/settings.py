@@ -1,0 +1,65 @@
+"""The config of a pretraining run: one model per room, composed."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aqqua.model.config import ModelConfig
+from aqqua.objective.ssl import ObjectiveConfig
+from aqqua.plan.masks import MaskConfig
+from aqqua.plan.views import ViewConfig
+from aqqua.train.data import DataConfig
+from aqqua.train.optim import OptimConfig
+from aqqua.train.schedule import TeacherConfig
+
+
+class TrainConfig(BaseModel):
+    """Length, pace and machine of a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    images: int | None = Field(default=None, ge=1, description="length of the run in images; or give epochs")
+    epochs: float | None = Field(
+        default=None, gt=0, description="length of the run in visits of the training images"
+    )
+    max_steps: int | None = Field(
+        default=None, ge=1, description="stop (with a checkpoint) after this step anyway"
+    )
+    log_every: int = Field(default=10, ge=1, description="steps between lines of metrics.jsonl")
+    checkpoint_every: int = Field(default=500, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints that stay")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where it is")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="of the student's and teacher's matrix products; auto: bfloat16 on CUDA"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of PyTorch; null: its own choice"
+    )
+    deterministic: bool = Field(
+        default=False, description="only deterministic algorithms, at some cost on CUDA"
+    )
+    tensorboard: bool = Field(default=True, description="also write TensorBoard events")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.images is None) == (self.epochs is None):
+            raise ValueError("a run must have one length: images or epochs; give exactly one of them")
+        return self
+
+
+class PretrainConfig(BaseModel):
+    """A whole pretraining run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: Path = Field(description="folder of the run: checkpoints, metrics, resolved config")
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="of everything random")
+    data: DataConfig
+    views: ViewConfig = ViewConfig()
+    masks: MaskConfig = MaskConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig

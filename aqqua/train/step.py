@@ -1,0 +1,90 @@
+"""One optimizer step, from packs to a moved teacher; or, if anything is not finite, to nothing at all."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aqqua.objective.sinkhorn import Assignment
+from aqqua.objective.ssl import Losses, TeacherLogits
+from aqqua.train.data import StepData
+from aqqua.train.optim import apply_schedules, clip_gradients, ema_update
+from aqqua.train.run import Run
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the schedules say of one step."""
+
+    lr: float
+    last_layer_lr: float
+    weight_decay: float
+    momentum: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step gave."""
+
+    losses: dict[str, float]  # dino, ibot, koleo, total; of the whole step
+    grad_norms: dict[str, float]  # of each sub-module, before clipping
+    teacher_entropy: float  # nats, mean over the DINO targets of the first pack
+    taken: bool  # False: not finite, nothing was changed
+
+
+def rates_at(run: Run) -> Rates:
+    """The schedules at this point of the run."""
+    optim, teacher, at, steps = run.config.optim, run.config.teacher, run.nominal_step, run.nominal_steps
+    return Rates(
+        lr=optim.learning_rate(steps, run.images_per_step).at(at),
+        last_layer_lr=optim.last_layer_learning_rate(steps, run.images_per_step).at(at),
+        weight_decay=optim.weight_decay(steps).at(at),
+        momentum=teacher.momentum(steps).at(at),
+        temperature=teacher.temperature(steps).at(at),
+    )
+
+
+def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
+    """Teacher over all packs, targets, student pack by pack, optimizer, teacher follows."""
+    model, optimizer = run.model, run.optimizer
+    optimizer.zero_grad(set_to_none=True)
+    total = Losses(*torch.zeros(4, device=run.device))
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=_uses_bfloat16(run)):
+        taught = [model.teach(batch) for batch in data.batches]
+        targets = model.targets(taught, rates.temperature)
+        for batch, logits in zip(data.batches, taught, strict=True):
+            losses = model.learn(batch, logits, targets, data.n_images)
+            losses.total.backward()
+            total = total.plus(losses)
+    grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)
+    values = {name: float(value) for name, value in vars(total).items()}
+    entropy = _entropy(taught[0], targets.dino)
+    taken = run.guard.admits(values["total"], grad_norms, run.step + 1, lambda: image_ids(run, data))
+    if taken:
+        apply_schedules(optimizer, rates.lr, rates.weight_decay, rates.last_layer_lr)
+        optimizer.step()
+        ema_update(model.teacher, model.student, rates.momentum)
+    return Outcome(values, grad_norms, entropy, taken)
+
+
+def image_ids(run: Run, data: StepData) -> list[str]:
+    """Ids of all images of a step, for the record of skipped steps."""
+    found: list[str] = []
+    for pack in data.packs:
+        blocks = {
+            block: run.dataset.table(["image_id"], blocks=[block])["image_id"] for block in set(pack.block_I)
+        }
+        found += [blocks[b][r].as_py() for b, r in zip(pack.block_I, pack.row_I.tolist(), strict=True)]
+    return found
+
+
+def _uses_bfloat16(run: Run) -> bool:
+    precision = run.config.train.precision
+    return precision == "bfloat16" or (precision == "auto" and run.device.type == "cuda")
+
+
+@torch.no_grad()
+def _entropy(taught: TeacherLogits, assignment: Assignment) -> float:
+    probabilities: Tensor = assignment.probabilities(taught.dino_BK)
+    return float(torch.special.entr(probabilities).sum(dim=1).mean())

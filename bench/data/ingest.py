@@ -1,0 +1,184 @@
+"""How fast raw images become a dataset, how small it is, and how fast it is read back.
+
+    python bench/data/ingest.py --input isiis-ndsb.zip --instrument ISIIS --workers 1 2
+
+Prints one JSON line per number of workers and appends it to bench/results/cpu/ingest.jsonl. Before
+anything is written down, every pixel of the dataset is compared with a direct decode of its file,
+and the datasets of all numbers of workers must have the same bytes.
+
+Bars: 3,000 images/s on 2 cores; a dataset no larger than the same pixels as PNG.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pyarrow as pa
+from PIL import Image
+
+from aqqua.instruments.image import SUFFIXES, EncodedImage
+from aqqua.instruments.record import Record
+from aqqua.instruments.tree import Tree, open_tree
+from aqqua.store.read import Dataset
+from aqqua.store.write import ingest
+
+RESULTS = Path(__file__).parents[1] / "results" / "cpu" / "ingest.jsonl"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", type=Path, required=True, help="zip or folder of <class>/<image>")
+    parser.add_argument("--instrument", default="unknown", help="name for the rows")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--png-images", type=int, default=4096, help="images also stored as PNG, for its size"
+    )
+    arguments = parser.parse_args()
+
+    rows, checksums = [], set()
+    for workers in arguments.workers:
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure(arguments.input, arguments.instrument, workers, Path(folder) / "dataset")
+            dataset = Dataset.open(Path(folder) / "dataset")
+            checksums.add(tuple(part["sha256"] for part in dataset.manifest["parts"]))
+            row |= read_back(dataset)
+            check_pixels(dataset, open_tree(arguments.input))
+            row |= png_bytes(dataset, arguments.png_images)
+        rows.append(row)
+    if len(checksums) != 1:
+        raise SystemExit(f"ingest: workers {arguments.workers} must make the same bytes, got {checksums}")
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        for row in rows:
+            line = json.dumps({**machine(), "input": arguments.input.name, **row})
+            print(line)  # noqa: T201
+            file.write(line + "\n")
+
+
+def measure(path: Path, instrument: str, workers: int, out: Path) -> dict[str, object]:
+    """One ingest, listing and start of the workers included.
+
+    images_per_core_s counts processor time of all processes: it holds on a busy machine too.
+    """
+    first_write: list[float] = []
+
+    def watch(stage: str, _done: int, _total: int | None) -> None:
+        if stage == "write" and not first_write:
+            first_write.append(time.perf_counter())
+
+    start, used = time.perf_counter(), sum(os.times()[:4])
+    tree = open_tree(path)
+    report = ingest([(tree, listed(tree, instrument))], out, workers=workers, progress=watch)
+    seconds, used = time.perf_counter() - start, sum(os.times()[:4]) - used
+    return {
+        "workers": workers,
+        "images": report.accepted,
+        "quarantined": report.quarantined,
+        "seconds": round(seconds, 3),
+        "seconds_pass_1": round(first_write[0] - start, 3),
+        "images_per_s": round(report.accepted / seconds),
+        "images_per_core_s": round(report.accepted / used),
+        "bytes_per_image": round(report.dataset_bytes / report.accepted, 1),
+        "original_bytes_per_image": round(report.original_bytes / report.read, 1),
+        "raw_bytes_per_image": round(report.pixel_bytes / report.accepted, 1),
+    }
+
+
+def listed(tree: Tree, instrument: str) -> Iterator[Record]:
+    for name in tree.names(*SUFFIXES):
+        yield Record(
+            object_id=name,
+            pixels=EncodedImage(name),
+            instrument=instrument,
+            um_per_px=None,
+            sample="",
+            group="",
+            label=name.split("/")[-2] if "/" in name else None,
+            label_status="folder",
+            source=name,
+        )
+
+
+def read_back(dataset: Dataset) -> dict[str, int]:
+    """Images per second of one thread, page cache warm: whole blocks, and every image taken out."""
+    start = time.perf_counter()
+    for number in range(dataset.blocks):
+        dataset.block(number)
+    blocks = time.perf_counter()
+    for block in dataset.iter_blocks():
+        for i in range(len(block)):
+            block.pixels(i)
+    images = time.perf_counter()
+    return {
+        "read_blocks_images_per_s": round(dataset.rows / (blocks - start)),
+        "read_images_per_s": round(dataset.rows / (images - blocks)),
+    }
+
+
+def check_pixels(dataset: Dataset, tree: Tree) -> None:
+    for number, block in enumerate(dataset.iter_blocks()):
+        sources = dataset.table(["source"], [number])["source"].to_pylist()
+        for i, source in enumerate(sources):
+            if not np.array_equal(block.pixels(i), EncodedImage(source).load(tree)):
+                raise SystemExit(f"ingest: pixels must be those of the file, got others for {source}")
+
+
+def png_bytes(dataset: Dataset, images: int) -> dict[str, float]:
+    """Mean PNG size of the first images beside the mean bytes of their own blocks in the dataset."""
+    pixels = [
+        block.pixels(i)
+        for block in (dataset.block(b) for b in range(min(dataset.blocks, -(-images // 512))))
+        for i in range(len(block))
+    ][:images]
+    sizes = {False: 0, True: 0}
+    for optimize in sizes:
+        for image in pixels:
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "PNG", optimize=optimize)
+            sizes[optimize] += file.tell()
+    raw = sum(image.nbytes for image in pixels) / len(pixels)
+    return {
+        "png_images": len(pixels),
+        "png_raw_bytes_per_image": round(raw, 1),
+        "png_bytes_per_image": round(sizes[False] / len(pixels), 1),
+        "png_optimized_bytes_per_image": round(sizes[True] / len(pixels), 1),
+    }
+
+
+def machine() -> dict[str, str]:
+    """When, where and with what a row was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "commit": commit.stdout.strip() if commit.returncode == 0 else "none",
+        "cpu": cpu_name(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+// aqqua._core: host hot paths, NumPy in and NumPy out. This file is the table of contents.
+// Documentation of each function: aqqua/_core.pyi. Specifications: the Python references.
+#include <pybind11/pybind11.h>
+
+void register_permute(pybind11::module_ &);  // permute.cpp: order without memory
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+    module.doc() = "Host hot paths of aqqua in C++.";
+    register_permute(module);
+}

@@ -1,0 +1,186 @@
+"""The house: which room may import which, no catch-all modules, nothing unpickled or evaluated.
+
+The source is read (ast), never run. A finding names the offending file and line.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "aqqua"
+
+# Who may import whom: a room may import those before it in its chain. `train` joins both chains.
+DATA = ["instruments", "store", "plan", "render"]
+NETWORK = ["kernels", "model", "objective"]
+TOP = ["train", "curate", "evaluate", "downstream", "explore", "doctor", "ingest", "cli"]
+ALLOWED: dict[str, set[str]] = {
+    **{room: set(DATA[:i]) for i, room in enumerate(DATA)},
+    **{room: set(NETWORK[:i]) for i, room in enumerate(NETWORK)},
+    **{room: {*DATA, *NETWORK, *TOP[:i]} for i, room in enumerate(TOP)},
+    "sample": {"instruments"},
+    "progress": set(),
+    "config": set(),
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+ALLOWED["cli"] |= {"sample"}
+EVERYONE_MAY = {"progress", "config", "_core", "__version__"}  # leaves: they import nothing of ours
+
+# `aqqua --help` answers in half a second, so these wait until a verb needs them.
+LATE_IN_CLI = {"aqqua", "torch", "numpy", "pyarrow", "pydantic", "sklearn", "PIL", "triton", "safetensors"}
+
+CATCH_ALL = {"util", "utils", "common", "helper", "helpers", "misc"}
+
+FORBIDDEN = {
+    "unpickles": "pickle.load pickle.loads pickle.Unpickler dill.load dill.loads cloudpickle.load "
+    "cloudpickle.loads joblib.load shelve.open marshal.load marshal.loads pandas.read_pickle",
+    "unpickles; weights travel as safetensors": "torch.load",
+    "evaluates text": "eval exec builtins.eval builtins.exec",
+    "makes objects; use yaml.safe_load": "yaml.load yaml.load_all yaml.full_load yaml.unsafe_load",
+    "runs a shell": "os.system os.popen",
+}
+FORBIDDEN_CALLS = {name: why for why, names in FORBIDDEN.items() for name in names.split()}
+FORBIDDEN_ARGUMENTS = {"shell": "runs a shell", "allow_pickle": "unpickles"}
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE.parent), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(node: ast.AST, package: list[str]) -> list[str]:
+    """Dotted names a statement or call imports, absolute; `package` is where its file lies."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else []
+        base = base + (node.module.split(".") if node.module else [])
+        return [".".join([*base, alias.name]) for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        return [
+            arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+        ]
+    return []
+
+
+def upward_imports(path: Path, tree: ast.Module) -> list[str]:
+    room = path.parts[1].removesuffix(".py")
+    if room not in ALLOWED:
+        return [f"{path}:1: aqqua.{room} is no known room; give it its place in tests/test_layers.py"]
+    found = []
+    for node in ast.walk(tree):
+        for name in imported(node, list(path.parent.parts)):
+            first, *rest = name.split(".")
+            if first != "aqqua" or not rest or rest[0] in EVERYONE_MAY | ALLOWED[room] | {room}:
+                continue
+            found.append(f"{path}:{getattr(node, 'lineno', 0)}: aqqua.{room} must not import {name}")
+    return found
+
+
+def early_imports(path: Path, tree: ast.Module) -> list[str]:
+    """Heavy imports a command line pays for before it knows its verb."""
+    found = []
+    for node in tree.body:
+        for name in imported(node, list(path.parent.parts)):
+            if name.split(".")[0] in LATE_IN_CLI and name not in {"aqqua.__version__", "aqqua.progress"}:
+                found.append(f"{path}:{node.lineno}: import {name} inside the verb that needs it")
+    return found
+
+
+def unsafe_calls(path: Path, tree: ast.Module) -> list[str]:
+    full_names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            full_names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            full_names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        first, *rest = ast.unparse(node.func).split(".")
+        name = ".".join([full_names.get(first, first), *rest])
+        if name in FORBIDDEN_CALLS:
+            found.append(f"{path}:{node.lineno}: {name} {FORBIDDEN_CALLS[name]}")
+        for keyword in node.keywords:
+            off = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+            if keyword.arg in FORBIDDEN_ARGUMENTS and not off:
+                found.append(f"{path}:{node.lineno}: {keyword.arg} {FORBIDDEN_ARGUMENTS[keyword.arg]}")
+    return found
+
+
+def report(findings: list[str]) -> None:
+    assert not findings, "\n" + "\n".join(findings)
+
+
+def test_no_import_runs_upward():
+    report([line for path, tree in sources() for line in upward_imports(path, tree)])
+
+
+def test_the_command_line_imports_late():
+    entry = {"aqqua/__init__.py", "aqqua/cli.py", "aqqua/cli/__init__.py"}
+    report(
+        [line for path, tree in sources() if path.as_posix() in entry for line in early_imports(path, tree)]
+    )
+
+
+def test_no_catch_all_modules():
+    parts = {path: {part.removesuffix(".py") for part in path.parts} for path, _ in sources()}
+    report([f"{path}:1: name it after what it does" for path, names in parts.items() if names & CATCH_ALL])
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    report([line for path, tree in sources() for line in unsafe_calls(path, tree)])
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "count"),
+    [
+        ("store/read.py", "from aqqua.plan.lanes import Lane", 1),
+        ("store/read.py", "def f():\n    import aqqua.train.loop", 1),
+        ("store/read.py", "from ..model import vit", 1),
+        ("store/read.py", "from aqqua import objective", 1),
+        ("store/read.py", "import importlib\nimportlib.import_module('aqqua.cli')", 1),
+        (
+            "store/read.py",
+            "from aqqua.instruments.record import Record\nfrom . import schema\nimport torch",
+            0,
+        ),
+        ("kernels/attention/__init__.py", "from aqqua.model import vit", 1),
+        ("kernels/attention/__init__.py", "from .reference import f\nfrom ... import store", 1),
+        ("objective/ssl.py", "from aqqua.render import reference", 1),
+        ("train/loop.py", "from aqqua.render import reference\nfrom aqqua.objective import ssl", 0),
+        ("train/loop.py", "from aqqua.config import load_config\nfrom aqqua.evaluate import knn", 1),
+        ("sample/sketch.py", "from aqqua.store import write", 1),
+        ("cli.py", "from aqqua.config import Config\nfrom aqqua import sample", 0),
+        ("utilities/x.py", "", 1),
+    ],
+)
+def test_upward_imports_are_seen(file, source, count):
+    found = upward_imports(Path("aqqua") / file, ast.parse(source))
+    assert len(found) == count
+    assert all(line.startswith(f"aqqua/{file}:") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("import pickle\npickle.loads(b)", 1),
+        ("from pickle import load as read\nread(f)", 1),
+        ("import torch as t\nt.load(p, weights_only=True)", 1),
+        ("eval(x)\nexec(x)", 2),
+        ("import yaml\nyaml.load(f, Loader=yaml.SafeLoader)", 1),
+        ("import subprocess\nsubprocess.run(c, shell=True)", 1),
+        ("import numpy as np\nnp.load(p, allow_pickle=True)", 1),
+        ("import numpy as np\nnp.load(p, allow_pickle=False)\nmodel.eval()\nyaml.safe_load(f)", 0),
+    ],
+)
+def test_unsafe_calls_are_seen(source, count):
+    assert len(unsafe_calls(Path("aqqua/x.py"), ast.parse(source))) == count
+
+
+def test_early_imports_are_seen():
+    source = "import torch\nfrom aqqua.config import Config\nimport sys\n\ndef verb():\n    import numpy"
+    assert len(early_imports(Path("aqqua/cli.py"), ast.parse(source))) == 2
