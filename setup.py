@@ -10,6 +10,7 @@ setup(
         Pybind11Extension(
             "aqqua._core",
             sorted(str(path) for path in Path("csrc").glob("*.cpp")),
+            depends=sorted(str(path) for path in Path("csrc").glob("*.hpp")),
             cxx_std=17,
             # -ffp-contract=off: no fused multiply-add, so that results equal the Python references.
             extra_compile_args=["-O3", "-ffp-contract=off", "-Wall", "-Wextra"],

@@ -11,3 +11,42 @@ def permute(index: NDArray[np.uint64], n: int, seed: int, stream: int) -> NDArra
     Raises:
         ValueError: n is not 1 to 2**62, or an index is not below n.
     """
+
+def render(
+    *,
+    pixels_I: list[NDArray[np.uint8] | NDArray[np.uint16]],
+    height_I: NDArray[np.int32],
+    width_I: NDArray[np.int32],
+    channels_I: NDArray[np.int8],
+    bits_I: NDArray[np.int8],
+    background_I3: NDArray[np.uint16],
+    image_V: NDArray[np.int64],
+    grid_V2: NDArray[np.int32],
+    map_V23: NDArray[np.float32],
+    sigma_V: NDArray[np.float32],
+    scale_V: NDArray[np.float32],
+    bias_V3: NDArray[np.float32],
+    noise_V: NDArray[np.float32],
+    key_V: NDArray[np.uint64],
+    patch_px: int,
+    channels: int,
+    threads: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Patch rows of all views, written to `out` [N, P * P * C].
+
+    Specification: aqqua.render.reference.render_reference. Letters and meanings: aqqua.plan.pack.Pack
+    and aqqua.store.read.Sizes.
+
+    Args:
+        pixels_I: (H, W) or (H, W, 3) as planned, C-contiguous; read-only and unaligned ones are fine.
+        image_V: which of the images each view shows.
+        key_V: random key of each view's noise: the view's key xor the image's visit.
+        patch_px: side P of a patch, output px.
+        channels: C of the model, 1 or 3.
+        threads: at most so many work; the result does not depend on them.
+
+    Raises:
+        ValueError: an array has another type, shape or layout, an image is not as planned, a number
+            of a view is not finite, sigma is not 0 to 1000 px, or there is too much to count.
+    """

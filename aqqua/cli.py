@@ -3,10 +3,11 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from aqqua.progress import Bar
@@ -15,21 +16,39 @@ Verb = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. A user's mistake is one sentence on stderr and exit code 2, never a traceback."""
+    """Run one verb: 0 when all went well, 2 on a user's mistake, 1 when the machine or the data failed.
+
+    A failure is one line on stderr. AQQUA_TRACEBACK=1 in the environment shows where it came from.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     parsed = _parser().parse_args(arguments)
+    parsed.command = shlex.join(arguments)
     try:
         return parsed.verb(parsed)
-    except (ValueError, FileNotFoundError, FileExistsError, RuntimeError) as error:
-        if os.environ.get("AQQUA_TRACEBACK"):
-            raise
-        sys.stderr.write(f"aqqua {parsed.name}: {error}\n")
-        return 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
         sys.stderr.write(f"aqqua {parsed.name}: interrupted\n")
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("AQQUA_TRACEBACK"):
+            raise
+        sys.stderr.write(f"aqqua {parsed.name}: {_one_line(error, parsed.name)}\n")
+        mistake = isinstance(error, ValueError | FileNotFoundError | FileExistsError | NotADirectoryError)
+        return 2 if mistake or isinstance(error, IsADirectoryError) else 1
+
+
+def _one_line(error: Exception, verb: str) -> str:
+    """The message without line breaks (YAML and torch use them) and without a second 'verb: '."""
+    return " ".join(str(error).split()).removeprefix(f"{verb}: ") or type(error).__name__
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line; argparse would print the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class _Version(argparse.Action):
@@ -38,11 +57,12 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from aqqua import __version__
 
-        parser.exit(message=f"aqqua {__version__}\n")
+        sys.stdout.write(f"aqqua {__version__}\n")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="aqqua",
         description="Self-supervised foundation models for plankton images, at native resolution.",
     )
@@ -91,10 +111,10 @@ def _run_sample(parsed: argparse.Namespace) -> int:
     from aqqua.sample import write_sample
 
     with Bar("sample", parsed.images, "images") as bar:
-        paths = write_sample(parsed.out, parsed.images, parsed.seed, progress=lambda done, _total: bar.update(done))
-    _print(
-        parsed, {k: str(v) for k, v in paths.items()}, [f"{name:10} {path}" for name, path in paths.items()]
-    )
+        advance = _advance(bar)
+        paths = write_sample(parsed.out, parsed.images, parsed.seed, lambda done, _total: advance(done))
+    lines = [f"{name:16} {path}" for name, path in paths.items()]
+    _print(parsed, {name: str(path) for name, path in paths.items()}, lines)
     return 0
 
 
@@ -114,7 +134,7 @@ def _ingest(verbs: Any) -> None:
     parser.add_argument("--licence", help="licence of all images")
     parser.add_argument("--table", help="folder reader: the file with one row per image")
     parser.add_argument("--column", action="append", default=[], metavar="FIELD=COLUMN",
-                        help="folder reader: which column holds a field, e.g. label=taxon; repeatable")  # fmt: skip
+                        help="folder reader: column of a field, e.g. label=taxon; repeatable")  # fmt: skip
     parser.add_argument("--no-folder-labels", action="store_true", help="folder names are not classes")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle")
     parser.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
@@ -125,6 +145,7 @@ def _run_ingest(parsed: argparse.Namespace) -> int:
 
     from aqqua.ingest import ingest_paths, report_lines
     from aqqua.instruments.record import ReadOptions
+    from aqqua.instruments.registry import registry
     from aqqua.progress import Bar
 
     options = ReadOptions(
@@ -138,8 +159,13 @@ def _run_ingest(parsed: argparse.Namespace) -> int:
     with Bar("ingest", None, "images") as bar:
         report = ingest_paths(
             parsed.paths, parsed.out, options, only=parsed.format, seed=parsed.seed, workers=parsed.workers,
-            progress=lambda stage, done, _total: bar.update(done, stage),
+            command=parsed.command, progress=lambda stage, done, _total: bar.update(done, stage),
         )  # fmt: skip
+    if parsed.instrument and parsed.instrument not in registry():
+        sys.stderr.write(
+            f"note: {parsed.instrument} is not in the instrument registry ({', '.join(registry())}): "
+            "nothing is known of its scale\n"
+        )
     _print(parsed, asdict(report), report_lines(report))
     return 0
 
@@ -262,12 +288,15 @@ def _evaluate(verbs: Any) -> None:
 def _run_evaluate(parsed: argparse.Namespace) -> int:
     from aqqua.evaluate.report import evaluate
 
+    if parsed.out:  # before the work, not after it
+        if parsed.out.is_dir():
+            raise ValueError(f"evaluate: --out must be a file, got the folder {parsed.out}; add a name")
+        parsed.out.parent.mkdir(parents=True, exist_ok=True)
     result = evaluate(
         parsed.model, parsed.data, against=parsed.against, holdout=parsed.holdout, pooling=parsed.pooling,
         linear=not parsed.no_linear,
     )  # fmt: skip
     if parsed.out:
-        parsed.out.parent.mkdir(parents=True, exist_ok=True)
         parsed.out.write_text(
             json.dumps(result.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )

@@ -1,10 +1,11 @@
 """From YAML and `key=value` overrides to a checked config, and back to YAML.
 
-The config models live beside the code that reads them (aqqua.train.loop.PretrainConfig is the one
-of a run); here is only how a file becomes one. An unknown key fails and names the nearest.
+The config models live beside the code that reads them (aqqua.train.settings.PretrainConfig is the
+one of a run); here is only how a file becomes one. An unknown key fails and names the nearest.
 """
 
 import difflib
+import re
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 class ConfigError(ValueError):
@@ -32,7 +36,7 @@ def load_config(kind: type[Model], path: Path | None, overrides: Sequence[str] =
     for key in _unknown(kind, values, ""):
         raise ConfigError(_unknown_message(kind, key))
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(_with_sections(kind, values))
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(e) for e in error.errors())) from error
 
@@ -51,6 +55,7 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     if values is None:
         return {}
+    values = _numbers(values)
     if not isinstance(values, dict):
         raise ConfigError(
             f"config: {path} must hold keys and values, got a {type(values).__name__}; see configs/"
@@ -70,19 +75,26 @@ def _apply(values: dict[str, Any], override: str) -> None:
             values[part] = {}
         values = values[part]
     try:
-        values[last] = _scalar(yaml.safe_load(text))
+        values[last] = _numbers(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise ConfigError(f"config: the value of {key} must be YAML, got {text!r}; quote it") from error
 
 
-def _scalar(value: Any) -> Any:
+def _numbers(value: Any) -> Any:
     """YAML 1.1 reads 1e-3 as a string; people mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+def _with_sections(kind: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """Sections that must be given, empty where they are not: so that the missing keys in them are named."""
+    needed = [
+        n for n, field in kind.model_fields.items() if field.is_required() and _model_of(field.annotation)
+    ]
+    return {**{name: {} for name in needed}, **values}
 
 
 def _unknown(kind: type[BaseModel], values: dict[str, Any], prefix: str) -> Iterator[str]:
@@ -111,7 +123,8 @@ def keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _unknown_message(kind: type[BaseModel], key: str) -> str:
     known = keys(kind)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    sections = {k[:i] for k in known for i, letter in enumerate(k) if letter == "."}
+    near = difflib.get_close_matches(key, [*known, *sorted(sections)], n=1, cutoff=0.0)
     same_name = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"config: every key must be known, got {key}; did you mean {(same_name or near)[0]}?"
 

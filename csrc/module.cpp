@@ -3,8 +3,10 @@
 #include <pybind11/pybind11.h>
 
 void register_permute(pybind11::module_ &);  // permute.cpp: order without memory
+void register_render(pybind11::module_ &);   // render.cpp: plan and pixels to patch rows
 
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
     module.doc() = "Host hot paths of aqqua in C++.";
     register_permute(module);
+    register_render(module);
 }

@@ -19,7 +19,7 @@ from PIL import Image
 from aqqua.model.sequences import Sequences
 from aqqua.model.vit import Features, VisionTransformer
 from aqqua.plan.pack import Pack, whole_packs
-from aqqua.plan.views import ViewConfig
+from aqqua.plan.view_config import ViewConfig
 from aqqua.render import choose
 from aqqua.store.read import Block, Dataset
 
@@ -54,7 +54,7 @@ class Embedder:
         config, found = self.backbone.config, []
         packs = whole_packs(
             block.sizes, number, patch_px=config.patch_px, prefix_tokens=config.prefix,
-            budget_tokens=BUDGET_TOKENS, views=self.views,
+            budget_tokens=max(BUDGET_TOKENS, self.views.max_tokens[0] + config.prefix), views=self.views,
         )  # fmt: skip
         for pack in packs:
             features, sequences = self._forward(pack, block)
@@ -89,7 +89,8 @@ class Embedder:
 def pixel_features(dataset: Dataset, number: int) -> Float[np.ndarray, "I 1024"]:
     """The raw-pixel baseline: background removed, fitted into 32×32 without stretching, flattened."""
     block = dataset.block(number)
-    return np.stack([_thumbnail(block, i) for i in range(len(block.sizes.key))])
+    rows = [_thumbnail(block, i) for i in range(len(block))]
+    return np.array(rows, np.float32).reshape(len(block), PIXEL_SIDE**2)
 
 
 def _thumbnail(block: Block, i: int) -> np.ndarray:

@@ -17,7 +17,8 @@ def knn_predict(
 ) -> Int[Tensor, " M"]:
     """Class of each test row by a vote of its k most similar training rows.
 
-    Similarity is the cosine; a neighbour votes exp(similarity / 0.07).
+    Similarity is the cosine; a neighbour votes exp(similarity / 0.07). Of classes with equal votes
+    the one with the lowest number wins. With k over N all training rows vote.
 
     Source: dinov2/eval/knn.py.
     """
@@ -27,7 +28,7 @@ def knn_predict(
     for rows_RD in torch.nn.functional.normalize(test_MD, dim=1).split(CHUNK):
         similarity_RN = rows_RD @ train_ND.T
         top_Rk, index_Rk = similarity_RN.topk(k, dim=1)
-        votes_RK = torch.zeros(len(rows_RD), n_classes)
-        votes_RK.scatter_add_(1, labels_N[index_Rk], (top_Rk / TEMPERATURE - 1 / TEMPERATURE).exp())
-        found.append(votes_RK.argmax(dim=1))
+        votes_RC = top_Rk.new_zeros(len(rows_RD), n_classes)
+        votes_RC.scatter_add_(1, labels_N[index_Rk], (top_Rk / TEMPERATURE - 1 / TEMPERATURE).exp())
+        found.append(votes_RC.argmax(dim=1))
     return torch.cat(found)

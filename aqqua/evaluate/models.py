@@ -8,7 +8,7 @@ from aqqua.config import load_config
 from aqqua.evaluate.features import Embedder, Pooling
 from aqqua.model.vit import VisionTransformer
 from aqqua.model.weights import load_model, read_about, save_model
-from aqqua.plan.views import ViewConfig
+from aqqua.plan.view_config import ViewConfig
 from aqqua.train import checkpoint
 from aqqua.train.run import CHECKPOINTS, CONFIG
 from aqqua.train.settings import PretrainConfig
@@ -44,8 +44,10 @@ def save_embedder(embedder: Embedder, out: Path) -> None:
     """Backbone, its config and how images are shown to it, as one safetensors file.
 
     Raises:
-        ValueError: `out` exists.
+        ValueError: `out` exists, or is not named .safetensors.
     """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"export: the output must be named .safetensors, got {out}; rename it")
     if out.exists():
         raise ValueError(
             f"export: the output must not exist yet, got {out}; choose another name or remove it"

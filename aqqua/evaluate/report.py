@@ -33,7 +33,7 @@ class Split:
     test: np.ndarray
     label: np.ndarray  # class number of every row of the dataset, -1 where none counts
     names: list[str]
-    left_out: dict[str, int]  # why labelled images are not used
+    left_out: dict[str, int]  # why images are not used
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ class Result:
     def lines(self) -> list[str]:
         """For people."""
         about = self.about
-        head = f"{about['test_images']} test images of {about['classes']} classes, {about['train_images']} labelled"
+        head = (
+            f"{about['test_images']} test images of {about['classes']} classes, "
+            f"{about['train_images']} labelled images to learn from"
+        )
         table = [f"{'':12} {'probe':10} {'macro-F1':>9} {'accuracy':>9} {'balanced':>9}"]
         for name, probes in self.scores.items():
             for probe, s in probes.items():
@@ -78,7 +81,8 @@ def evaluate(
         model: folder of a run, or an exported file.
         data: dataset with labels.
         against: baselines, `untrained` and `pixels`.
-        holdout: share of groups tested on; must be the one of the run. None takes the run's.
+        holdout: share of groups tested on; with more than the run held out, it has seen some of them.
+            None takes the run's.
         linear: also fit the linear probe.
 
     Raises:
@@ -98,9 +102,10 @@ def evaluate(
         with Bar(f"features of {name}", dataset.rows, "images") as bar:
             features = all_features(make, dataset, lambda done, bar=bar: bar.update(done))  # type: ignore[misc]
         scores[name] = probe(features, split, linear=linear)
-    return Result(
-        _about(embedder, dataset, split, holdout, config is not None and config.data.holdout > 0), scores
-    )
+    # A smaller share holds out a part of the same groups; a larger one takes groups that were trained on.
+    # What the weights of an `init` have seen, nobody can tell.
+    unseen = config is not None and config.init is None and holdout <= config.data.holdout
+    return Result(_about(embedder, dataset, split, holdout, unseen), scores)
 
 
 def probe(features_ND: np.ndarray, split: Split, *, linear: bool = True) -> dict[str, Scores]:
@@ -140,21 +145,22 @@ def split_labelled(dataset: Dataset, holdout: float) -> Split:
     test = np.flatnonzero((label >= 0) & tested)
     copies = np.array([content in seen for content in table["content"].take(test).to_pylist()], bool)
     left_out = {
-        "untrusted label": int((~trusted).sum()),
+        "no label": int(sum(name is None for name in written)),
+        "label not trusted": int((~trusted).sum()) - sum(name is None for name in written),
         f"class with under {MIN_PER_CLASS} training images": int((trusted & (label < 0)).sum()),
         "exact copy of a training image": int(copies.sum()),
     }
     test = test[~copies]
     if not len(train) or not len(test):
         raise ValueError(
-            f"evaluate: both sides of the split must hold labelled images, got {len(train)} to learn from and "
-            f"{len(test)} to test on; choose another --holdout or a dataset with labels"
+            f"evaluate: both sides of the split must hold labelled images, got {len(train)} to learn from "
+            f"and {len(test)} to test on; choose another --holdout or a dataset with labels"
         )
     return Split(train, test, label, names, left_out)
 
 
 def _about(
-    embedder: Embedder, dataset: Dataset, split: Split, holdout: float, honest: bool
+    embedder: Embedder, dataset: Dataset, split: Split, holdout: float, unseen: bool
 ) -> dict[str, Any]:
     test_ids = hashlib.sha256(split.test.tobytes()).hexdigest()
     return {
@@ -164,7 +170,7 @@ def _about(
         "dataset_sha256": dataset.manifest_sha256,
         "test_rows_sha256": test_ids,
         "holdout": holdout,
-        "test_images_unseen_in_pretraining": honest,
+        "test_images_unseen_in_pretraining": unseen,
         "pooling": embedder.pooling,
         "train_images": len(split.train),
         "test_images": len(split.test),

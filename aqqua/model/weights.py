@@ -75,6 +75,20 @@ def load_model(path: Path) -> VisionTransformer:
     return model
 
 
+def load_backbone(path: Path, config: ModelConfig) -> VisionTransformer:
+    """A backbone to go on from: a file of save_model, or one that load_pretrained knows.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another architecture than `config`.
+    """
+    state, metadata = _read(path)
+    if CONFIG_KEY not in metadata:
+        return load_pretrained(path, config)
+    model = VisionTransformer(config)
+    _fill(model, state, path)
+    return model
+
+
 def load_pretrained(
     path: Path, config: ModelConfig, patch_resize: PatchResize = "flexivit"
 ) -> VisionTransformer:

@@ -6,7 +6,7 @@ pack's losses are shares of the step's losses, normalised by the step's image co
 ranks simply add up.
 
 Letters: I images of the pack, S views of an image (2 global first), V = S·I, N patch rows,
-M masked patches, K prototypes, D width.
+M masked patches, K prototypes, D width. Test: tests/objective/test_ssl.py.
 """
 
 import copy
@@ -115,6 +115,11 @@ class SelfSupervised(nn.Module):
         self.config = objective
         self.student = Network(model, objective)
         self.teacher = copy.deepcopy(self.student).float().requires_grad_(False).eval()
+
+    def start_from(self, backbone: VisionTransformer) -> None:
+        """Give student and teacher the weights of a trained backbone; the heads stay as they are."""
+        self.student.backbone.load_state_dict(backbone.state_dict())
+        self.teacher.backbone.load_state_dict(backbone.state_dict())
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> TeacherLogits:

@@ -8,13 +8,14 @@ Source: BEiT block masking as in dinov2/data/masking.py; collate.py for the rati
 """
 
 import math
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, UInt64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from aqqua.plan.cut import QUANTILES, log_uniform
 from aqqua.plan.philox import Purpose, uniforms
-from aqqua.plan.views import QUANTILES, log_uniform
 
 ASPECT = (0.3, 1 / 0.3)  # of a block; DINOv2
 MIN_BLOCK = 4  # patches; DINOv2
@@ -31,6 +32,13 @@ class MaskConfig(BaseModel):
     ratio: tuple[float, float] = Field(
         default=(0.1, 0.5), description="share of a masked view's patches hidden"
     )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.ratio
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"ratio must be low, high with 0 <= low <= high <= 1, got {low}, {high}; fix it")
+        return self
 
 
 def plan_masks(

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float32, Int32, Int64, UInt64
 from aqqua.plan.lanes import LOOK_AHEAD, Lane, LaneState, Window
 from aqqua.plan.masks import MaskConfig, plan_masks
 from aqqua.plan.philox import Purpose, uniforms
-from aqqua.plan.views import ViewConfig, Views, plan_views, whole_views
+from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.views import Views, plan_views, whole_views
 from aqqua.store.read import Sizes
 
 GLOBALS = 2  # global views of an image

@@ -29,8 +29,6 @@ class Purpose(IntEnum):
     MASK_BLOCKS = 4
     DROP_PATH = 5
     HIDE_SCALE = 6
-    SPLIT = 7
-    ORDER = 8
 
 
 def philox4x32(

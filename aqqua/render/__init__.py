@@ -1,6 +1,7 @@
 """Plan and pixels to patch rows. One contract, several renderers, chosen in one place.
 
-`reference` (PyTorch) is the specification every other renderer is compared against.
+`reference` (PyTorch) is the specification every other renderer is compared against; `native` (C++,
+csrc/render.cpp) serves on every machine.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from torch import Tensor
 from aqqua.plan.pack import Pack
 
 Renderer = Callable[[Pack, list[np.ndarray], int, int], Tensor]
-RendererName = Literal["auto", "reference"]
+RendererName = Literal["auto", "native", "reference"]
 
 
 def choose(name: RendererName) -> tuple[str, Renderer]:
@@ -21,8 +22,12 @@ def choose(name: RendererName) -> tuple[str, Renderer]:
     Raises:
         ValueError: no such renderer.
     """
-    from aqqua.render.reference import render_reference
+    if name == "reference":
+        from aqqua.render.reference import render_reference
 
-    if name not in ("auto", "reference"):
-        raise ValueError(f"render: backend must be auto or reference, got {name!r}; set data.renderer")
-    return "reference", render_reference
+        return name, render_reference
+    if name in ("auto", "native"):
+        from aqqua.render.native import render_native
+
+        return "native", render_native
+    raise ValueError(f"render: backend must be auto, native or reference, got {name!r}; set data.renderer")

@@ -9,7 +9,7 @@ Test: tests/store/test_write.py.
 
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing.connection import Connection, wait
@@ -88,7 +88,7 @@ class Decoder:
 
 def decode_chunks(
     chunks: Iterable[Chunk], folder: Path, seed: int, workers: int
-) -> Iterator[Decoded | list[SpillFile]]:
+) -> Generator[Decoded | list[SpillFile], None, None]:
     """One `Decoded` per chunk, in any order; then the spill files of each worker.
 
     Raises:

@@ -17,7 +17,7 @@ import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +61,6 @@ class Listing:
     """What the readers found, counted while chunks of records go by."""
 
     read: int = 0
-    records: int = 0
     original_bytes: int = 0
     inputs: dict[str, Path] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
@@ -97,7 +96,6 @@ class Listing:
 
     def _counted(self, tree: Tree, records: list[Record]) -> Chunk:
         self.read += len(records)
-        self.records += len(records)
         return tree, records
 
     def _count_bytes(self, tree: Tree, record: Record, last: str | None) -> str | None:
@@ -143,20 +141,35 @@ def ingest(
     workers = workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
     tell = progress or _silent
     with _built_beside(out) as folder:
-        listing, spilled = Listing(), list[SpillFile]()
-        spill = folder / SPILL
+        listing, spill = Listing(), folder / SPILL
         spill.mkdir()
-        done = 0
-        for answer in decode_chunks(listing.chunks(trees_found), spill, seed, workers):
+        spilled = _decode(listing, trees_found, spill, seed, workers, tell)
+        written = write_parts(folder, spill, spilled, block_rows, workers, tell)
+        report = _finish(folder, out, listing, written, {"seed": seed, "block_rows": block_rows}, command)
+    return report
+
+
+def _decode(
+    listing: Listing,
+    trees_found: Iterable[tuple[Tree, Iterator[Found]]],
+    spill: Path,
+    seed: int,
+    workers: int,
+    tell: Progress,
+) -> list[SpillFile]:
+    """Pass 1; what could not be decoded joins the listing's refusals."""
+    spilled: list[SpillFile] = []
+    done = 0
+    # Closed whatever happens, so that no worker still writes when the folder is removed.
+    with closing(decode_chunks(listing.chunks(trees_found), spill, seed, workers)) as answers:
+        for answer in answers:
             if isinstance(answer, Decoded):
                 listing.refused += answer.refused
                 done += answer.accepted + len(answer.refused)
                 tell("decode", done, None)
             else:
                 spilled += answer
-        written = write_parts(folder, spill, spilled, block_rows, workers, tell)
-        report = _finish(folder, out, listing, written, {"seed": seed, "block_rows": block_rows}, command)
-    return report
+    return spilled
 
 
 def _silent(_stage: str, _done: int, _total: int | None) -> None:
@@ -180,17 +193,13 @@ def _finish(
     groups, two_labels = write_duplicates(folder, written.contents)
     shutil.rmtree(folder / SPILL)
     reasons = dict(sorted(Counter(r.reason for r in refused).items()))
+    counts = {"read": listing.read, "accepted": accepted, "quarantined": quarantined}
     facts = {
         **settings,
         "rows": accepted,
         "blocks": written.blocks,
         "inputs": sorted(listing.inputs),
-        "counts": {
-            "read": listing.read,
-            "accepted": accepted,
-            "quarantined": quarantined,
-            "quarantined_by_reason": reasons,
-        },
+        "counts": {**counts, "quarantined_by_reason": reasons},
         "duplicates": {"groups": groups, "groups_with_two_labels": two_labels},
         "original_bytes": listing.original_bytes,
         "pixel_bytes": written.pixel_bytes,
@@ -199,9 +208,7 @@ def _finish(
     dataset_bytes = write_manifest(folder, facts, written.parts, command)
     return IngestReport(
         path=out,
-        read=listing.read,
-        accepted=accepted,
-        quarantined=quarantined,
+        **counts,
         reasons=reasons,
         blocks=written.blocks,
         parts=len(written.parts),

@@ -1,9 +1,9 @@
 """Checkpoints that are either whole or absent, and are proved whole before they are used.
 
 A checkpoint is a folder `step-<12 digits>` of safetensors and JSON, no pickle. It is written to a
-temporary folder, every file flushed to disk, a manifest with sizes and SHA-256 written last, then
-renamed. Resume takes the newest one that verifies; if checkpoints exist and none does, it stops:
-a run never starts silently from scratch.
+temporary folder, every file flushed to disk, a manifest with sizes and SHA-256 (its own included)
+written last, then renamed. Resume takes the newest one that verifies; if checkpoints exist and none
+does, it stops: a run never starts silently from scratch. Test: tests/train/test_checkpoint.py.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d{12})")
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
+_BROKEN = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged checkpoint raises
+
+
+class NewerFormatError(ValueError):
+    """The checkpoint is of a later aqqua: it is not broken, so no older one may take its place."""
 
 
 @dataclass(frozen=True)
@@ -39,55 +45,67 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
     """Write a checkpoint, then delete all but the newest `keep` that verify.
 
+    A whole checkpoint of the same step is left as it is: to replace one, it would have to be away
+    for a moment, and a run has one state at a step.
+
     Raises:
         OSError: the disk refused; earlier checkpoints are untouched and nothing half-written stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_durable(folder)
     final = folder / f"step-{checkpoint.step:012d}"
+    if verify(final) is not None:
+        _write_checkpoint(folder, final, checkpoint)
+    _purge(folder, keep)
+    return final
+
+
+def _write_checkpoint(folder: Path, final: Path, checkpoint: Checkpoint) -> None:
     temporary = folder / f".partial-{uuid.uuid4().hex}"
     try:
         temporary.mkdir()
-        save_file({k: v.detach().contiguous() for k, v in checkpoint.tensors.items()}, temporary / _TENSORS)
+        _write_tensors(temporary / _TENSORS, checkpoint.tensors)
         _write(temporary / _STATE, json.dumps(checkpoint.state, indent=1))
         files = {name: _fingerprint(temporary / name) for name in (_TENSORS, _STATE)}
-        _flush(temporary / _TENSORS)
         manifest = {"format_version": FORMAT_VERSION, "step": checkpoint.step, "files": files}
-        _write(temporary / MANIFEST, json.dumps(manifest, indent=1))
+        _write(temporary / MANIFEST, json.dumps({**manifest, "seal": _seal(manifest)}, indent=1))
         _flush(temporary)
-        if final.exists():  # written before by this run, or broken: the new one replaces it
+        if final.exists():  # broken: the new one takes its place
             final.rename(folder / f".partial-{uuid.uuid4().hex}")
         temporary.rename(final)
         _flush(folder)
     finally:
         _sweep(folder)
-    _purge(folder, keep)
-    return final
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that verifies; None only if there never was one.
+    """The newest checkpoint that verifies; None only if there never was one. Warns of each it passes over.
 
     Raises:
-        ValueError: checkpoints exist and none verifies, or one is of a newer format.
+        ValueError: checkpoints exist and none verifies, or the newest is of a newer format.
     """
     problems = []
     for path in _newest_first(folder):
-        problem = verify(path)
-        if problem is None:
-            return load(path)
-        problems.append(f"{path.name}: {problem}")
+        try:
+            _check(path)
+        except NewerFormatError:
+            raise
+        except _BROKEN as error:
+            problems.append(f"{path.name}: {_reason(error)}")
+            continue
+        if problems:
+            newer = "; ".join(problems)
+            warnings.warn(f"resume: uses {path}, because newer ones are broken ({newer})", stacklevel=2)
+        return _read(path)
     if problems:
         raise ValueError(
-            "resume: a checkpoint must verify, got none that does ("
-            + "; ".join(problems)
-            + "); restore one from "
+            f"resume: a checkpoint must verify, got none that does ({'; '.join(problems)}); restore one from "
             f"a backup, or move {folder} away to start from scratch"
         )
     return None
 
 
 def load(path: Path) -> Checkpoint:
-    """Read one checkpoint that `verify` found whole.
+    """Read one checkpoint.
 
     Raises:
         ValueError: it does not verify.
@@ -95,22 +113,43 @@ def load(path: Path) -> Checkpoint:
     problem = verify(path)
     if problem is not None:
         raise ValueError(f"load: the checkpoint must be whole, got {path}: {problem}; use another one")
-    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-    return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / _TENSORS), state)
+    return _read(path)
 
 
 def verify(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format_version"] > FORMAT_VERSION:
-            return f"format {manifest['format_version']} is newer than {FORMAT_VERSION}; update aqqua"
-        for name in (_TENSORS, _STATE):
-            if manifest["files"][name] != _fingerprint(path / name):
-                return f"{name} differs from its checksum"
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        return f"{type(error).__name__}: {error}"
+        _check(path)
+    except _BROKEN as error:
+        return _reason(error)
     return None
+
+
+def _check(path: Path) -> None:
+    """Raises one of _BROKEN if the checkpoint is not whole, or not of this format."""
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    if manifest.pop("seal", None) != _seal(manifest):
+        raise ValueError(f"{MANIFEST} differs from its checksum")
+    version = manifest["format_version"]
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"resume: the format of a checkpoint must be at most {FORMAT_VERSION}, got {version} in {path}; "
+            "update aqqua"
+        )
+    if f"step-{manifest['step']:012d}" != path.name:
+        raise ValueError(f"its manifest is of step {manifest['step']}")
+    for name in (_TENSORS, _STATE):
+        if manifest["files"][name] != _fingerprint(path / name):
+            raise ValueError(f"{name} differs from its checksum")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+def _read(path: Path) -> Checkpoint:
+    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / _TENSORS), state)
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
@@ -135,12 +174,34 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _seal(manifest: dict[str, Any]) -> str:
+    """Checksum of the manifest itself; later formats must keep it, to be told from a broken one."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def _fingerprint(path: Path) -> dict[str, Any]:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 24):
             digest.update(chunk)
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _make_durable(folder: Path) -> None:
+    """Create a folder whose name survives a power loss."""
+    if folder.is_dir():
+        return
+    _make_durable(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush(folder.parent)
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its own type, also for a full disk
+        raise OSError(f"{path}: {error}") from error
+    _flush(path)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,7 @@
-"""From the dataset to batches on the device: plan, fetch, render; one step ahead of the model."""
+"""From the dataset to batches on the device: plan, fetch, render; one step ahead of the model.
+
+Test: tests/train/test_step.py.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator
@@ -15,10 +18,12 @@ from aqqua.objective.ssl import GLOBALS, Batch
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState, Weights, lanes_of_rank
 from aqqua.plan.masks import MaskConfig
 from aqqua.plan.pack import Pack, Packer, drop_scores, hide_scale
-from aqqua.plan.views import ViewConfig
+from aqqua.plan.view_config import ViewConfig
 from aqqua.render import RendererName, choose
 from aqqua.store.read import Block, Dataset
 from aqqua.store.split import held_out
+
+PLANNED_LANES = 8  # from whose first packs the images of a step are estimated
 
 
 class DataConfig(LaneConfig):
@@ -82,17 +87,9 @@ class Feeder:
         self.dataset, self.config, self.shape, self.seed = dataset, config, shape, seed
         self.device = torch.device(device)
         self.renderer_name, self._render = choose(config.renderer)
-        weights = training_weights(dataset, config.holdout)
-        self.packers = {
-            number: Packer(
-                Lane(dataset, config, number, seed, weights),
-                patch_px=shape.patch_px,
-                prefix_tokens=shape.prefix_tokens,
-                views=views,
-                masks=masks,
-            )
-            for number in lanes_of_rank(config.lanes, rank, ranks)
-        }
+        self._views, self._masks = views, masks
+        self._weights = training_weights(dataset, config.holdout)
+        self.packers = {number: self._packer(number) for number in lanes_of_rank(config.lanes, rank, ranks)}
         self._blocks = BlockCache(dataset, 2 * config.window_blocks * len(self.packers))
 
     def start(self) -> dict[int, LaneState]:
@@ -123,12 +120,25 @@ class Feeder:
                 yield data
 
     def images_per_step(self) -> float:
-        """Expected images in a step over all lanes, from the plan of the first packs of each lane."""
+        """Expected images in a step over all lanes, from the first packs of the first lanes.
+
+        The same on every rank: the schedules follow it.
+        """
         counts = []
-        for packer in self.packers.values():
+        for number in range(min(self.config.lanes, PLANNED_LANES)):
+            packer = self._packer(number)
             pack, after = packer.next_pack(LaneState())
             counts += [pack.n_images, packer.next_pack(after)[0].n_images]
         return float(np.mean(counts)) * self.config.lanes
+
+    def _packer(self, number: int) -> Packer:
+        return Packer(
+            Lane(self.dataset, self.config, number, self.seed, self._weights),
+            patch_px=self.shape.patch_px,
+            prefix_tokens=self.shape.prefix_tokens,
+            views=self._views,
+            masks=self._masks,
+        )
 
     def _batch(self, pack: Pack, step: int) -> Batch:
         pixels = [

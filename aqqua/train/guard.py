@@ -1,4 +1,7 @@
-"""What keeps a run honest: numbers that are not finite, and signals that ask it to stop."""
+"""What keeps a run honest: numbers that are not finite, and signals that ask it to stop.
+
+Test: tests/train/test_guard.py.
+"""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -36,9 +39,9 @@ class FiniteGuard:
         self.skipped += 1
         if self.streak >= MAX_STREAK:
             raise NonFiniteError(
-                f"step {step}: loss and gradients must be finite, got {', '.join(bad)} not finite in {self.streak} "
-                "steps in a row; the last checkpoint is good: lower optim.lr, or look at the images named in "
-                f"skipped.jsonl (now: {', '.join(images()[:8])}, ...)"
+                f"step {step}: loss and gradients must be finite, got {', '.join(bad)} not finite in "
+                f"{self.streak} steps in a row; the last checkpoint is good: lower optim.lr, or look at the "
+                f"images named in skipped.jsonl (now: {', '.join(images()[:8])}, ...)"
             )
         return False
 

@@ -1,12 +1,16 @@
-"""The training loop: what happens in which order, on one page."""
+"""The training loop: what happens in which order, on one page.
+
+Test: tests/train/test_run.py.
+"""
 
 import json
+from contextlib import closing
 from typing import Any
 
 from aqqua.progress import Bar
 from aqqua.train.data import StepData
 from aqqua.train.guard import stop_on_signals
-from aqqua.train.metrics import Meter, MetricsLog
+from aqqua.train.metrics import Meter, MetricsLog, drop_after
 from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
@@ -19,15 +23,21 @@ def pretrain(config: PretrainConfig) -> Run:
 
     Raises:
         NonFiniteError: three steps in a row were not finite; the last checkpoint is good.
+        OSError: the last checkpoint could not be written.
         ValueError: dataset, config and checkpoints do not fit together.
     """
     run = open_run(config)
-    log, meter = MetricsLog(run.folder, run.step, config.train.tensorboard), Meter()
-    with stop_on_signals() as stop, Bar("pretrain", run.images_total, "images") as bar:
+    drop_after(run.folder / SKIPPED, run.step)
+    with (
+        stop_on_signals() as stop,
+        Bar("pretrain", run.images_total, "images") as bar,
+        closing(MetricsLog(run.folder, run.step, config.train.tensorboard)) as log,
+        closing(run.feeder.steps(run.lanes, run.step)) as steps,
+    ):
         bar.say(run.headline())
         bar.update(run.images)
-        steps = run.feeder.steps(run.lanes, run.step)
-        while not (run.done or stop or run.step == config.train.max_steps):
+        meter = Meter()
+        while not (run.done or stop or _reached(run)):
             with meter.waiting():
                 data = next(steps)
             rates = rates_at(run)
@@ -40,15 +50,28 @@ def pretrain(config: PretrainConfig) -> Run:
             if _due(run.step, config.train.log_every) or run.done:
                 log.write(run.step, _numbers(run, rates, outcome) | meter.read())
             if _due(run.step, config.train.checkpoint_every):
-                run.save()
-        steps.close()
+                _save_if_possible(run, bar)
         run.save()
         if stop:
             bar.say(
                 f"stopped by {stop.signal_name} after step {run.step}; the same command continues the run"
             )
-    log.close()
     return run
+
+
+def _reached(run: Run) -> bool:
+    last = run.config.train.max_steps
+    return last is not None and run.step >= last
+
+
+def _save_if_possible(run: Run, bar: Bar) -> None:
+    """A disk that is full now must not cost the hours since: say so and train on."""
+    try:
+        run.save()
+    except OSError as error:
+        bar.say(
+            f"no checkpoint of step {run.step} ({error}); training goes on, the ones before are untouched"
+        )
 
 
 def _due(step: int, every: int) -> bool:

@@ -1,4 +1,7 @@
-"""The numbers of a run: one JSON line per logged step, the same to TensorBoard."""
+"""The numbers of a run: one JSON line per logged step, the same to TensorBoard.
+
+Test: tests/train/test_metrics.py.
+"""
 
 import json
 import math
@@ -22,7 +25,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path, resumed_step: int, tensorboard: bool = True) -> None:
         self.path = folder / METRICS
-        _drop_after(self.path, resumed_step)
+        drop_after(self.path, resumed_step)
         self._file = self.path.open("a", encoding="utf-8")
         self._board: Any = None
         if tensorboard:
@@ -32,7 +35,7 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One line; numbers and dicts of numbers also become TensorBoard scalars."""
-        self._file.write(json.dumps({"step": step, **_plain(values)}) + "\n")
+        self._file.write(json.dumps({"step": step, **_plain(values)}, allow_nan=False) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in _scalars(values):
@@ -87,9 +90,11 @@ class Meter:
         return values
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a number that is not finite is written as its name."""
-    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a number that is not finite, at any depth, is written as its name."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -102,11 +107,12 @@ def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]
     return found
 
 
-def _drop_after(path: Path, step: int) -> None:
+def drop_after(path: Path, step: int) -> None:
+    """Drop the lines of later steps, and the torn last line of a killed run, from a file of JSON lines."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:

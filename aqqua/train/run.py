@@ -1,4 +1,7 @@
-"""A run on disk and in memory: what is built at the start, saved at a checkpoint, found again on resume."""
+"""A run on disk and in memory: what is built at the start, saved at a checkpoint, found again on resume.
+
+Test: tests/train/test_run.py.
+"""
 
 import json
 import os
@@ -16,6 +19,7 @@ from torch import Tensor
 import aqqua
 from aqqua.config import to_yaml
 from aqqua.kernels.attention import choose as choose_attention
+from aqqua.model.weights import load_backbone
 from aqqua.model.zoo import count_parameters
 from aqqua.objective.ssl import SelfSupervised
 from aqqua.plan.lanes import LaneState
@@ -24,9 +28,10 @@ from aqqua.train import checkpoint
 from aqqua.train.data import Feeder, Shape, StepData
 from aqqua.train.guard import FiniteGuard
 from aqqua.train.optim import make_optimizer, parameter_groups
-from aqqua.train.settings import PretrainConfig
+from aqqua.train.settings import PretrainConfig, TrainConfig
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "environment.json", "checkpoints"
+_ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
 
 
 @dataclass
@@ -60,6 +65,13 @@ class Run:
     def done(self) -> bool:
         return self.images >= self.images_total
 
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of the matrix products; weights and losses are float32 either way."""
+        precision = self.config.train.precision
+        half = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
+        return torch.bfloat16 if half else torch.float32
+
     def advance(self, data: StepData) -> None:
         """The step is over, taken or skipped."""
         self.step += 1
@@ -68,13 +80,15 @@ class Run:
 
     def headline(self) -> str:
         """What serves this run, in one line."""
-        vit = self.model.student.backbone
-        attention = choose_attention(self.device, torch.float32, self.config.model.attention)
+        shape, parameters = self.config.model, count_parameters(self.model.student.backbone)
+        attention = choose_attention(self.device, self.compute_dtype, shape.attention)
+        precision = str(self.compute_dtype).removeprefix("torch.")
         return (
-            f"{self.config.model.size} ViT, patch {self.config.model.patch_px} px, {count_parameters(vit) / 1e6:.1f} M "
-            f"parameters on {self.device.type}; attention {attention}, renderer "
-            f"{self.feeder.renderer_name}; {self.dataset.rows} images, {self.config.data.lanes} lanes of "
-            f"{self.config.data.pack_tokens} tokens, about {self.images_per_step:.0f} images a step"
+            f"ViT {shape.width} wide, {shape.layers} layers, patch {shape.patch_px} px, "
+            f"{parameters / 1e6:.1f} M parameters, {precision} on {self.device.type}; attention {attention}, "
+            f"renderer {self.feeder.renderer_name}; {self.dataset.rows} images, "
+            f"{self.config.data.lanes} lanes of {self.config.data.pack_tokens} tokens, "
+            f"about {self.images_per_step:.0f} images a step"
         )
 
     def save(self) -> Path:
@@ -107,13 +121,19 @@ class Run:
         """Continue exactly where a checkpoint was written.
 
         Raises:
-            ValueError: the checkpoint is of another dataset or another model.
+            ValueError: the checkpoint is of another dataset, another model, or another order of the data.
         """
         state = saved.state
         if state["dataset"] != self.dataset.manifest_sha256:
             raise ValueError(
                 f"resume: the dataset must be the one the run began with, got another {self.dataset.path}; "
                 "give the old one, or start a new run folder"
+            )
+        problem = _other_order(state["config"], self.config)
+        if problem:
+            raise ValueError(
+                f"resume: the order of the images must stay as the run began, got {problem}; "
+                "put it back, or start a new run folder"
             )
         weights = {k: v for k, v in saved.tensors.items() if not k.startswith("optimizer.")}
         problem = _mismatch(self.model.state_dict(), weights)
@@ -133,12 +153,10 @@ class Run:
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 value = tensors.get(f"optimizer.{key}.{name}")
                 if value is not None:
-                    where = (
-                        value
-                        if key == "step" and not self.optimizer.defaults["fused"]
-                        else value.to(self.device)
-                    )
-                    self.optimizer.state[parameter][key] = where
+                    counts = key == "step" and not self.optimizer.defaults["fused"]
+                    # A copy: as loaded, tensors are views into a file that is deleted later.
+                    device = torch.device("cpu") if counts else self.device
+                    self.optimizer.state[parameter][key] = value.to(device, copy=True)
 
 
 def _names_of(model: torch.nn.Module) -> dict[torch.nn.Parameter, str]:
@@ -153,23 +171,29 @@ def _mismatch(wanted: dict[str, Tensor], got: dict[str, Tensor]) -> str | None:
     return f"other shapes of {shapes[:3]}" if shapes else None
 
 
+def _other_order(saved: dict[str, Any], config: PretrainConfig) -> str | None:
+    """A setting without which the lanes' three integers mean other images, and how it has changed."""
+    was = {"seed": saved["seed"], **{f"data.{name}": saved["data"][name] for name in _ORDER}}
+    now = {"seed": config.seed, **{f"data.{name}": getattr(config.data, name) for name in _ORDER}}
+    changed = [f"{name} {now[name]} instead of {was[name]}" for name in was if was[name] != now[name]]
+    return ", ".join(changed) or None
+
+
 def open_run(config: PretrainConfig) -> Run:
     """Build model, optimizer and data; continue from the newest checkpoint if there is one.
 
     Raises:
         ValueError: no such dataset, a checkpoint that does not fit, or only broken checkpoints.
     """
-    train = config.train
-    device = torch.device(
-        train.device if train.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    )
-    if train.threads:
-        torch.set_num_threads(train.threads)
-    torch.use_deterministic_algorithms(train.deterministic)
+    _check_folder(config.run)
+    device = _set_up_device(config.train)
     saved = checkpoint.load_newest(config.run / CHECKPOINTS)
     dataset = Dataset.open(config.data.path)
     torch.manual_seed(config.seed)  # of the initial weights; everything later is counter-based
-    model = SelfSupervised(config.model, config.objective).to(device)
+    model = SelfSupervised(config.model, config.objective)
+    if config.init is not None and saved is None:
+        model.start_from(load_backbone(config.init, config.model))
+    model = model.to(device)
     optimizer = make_optimizer(
         parameter_groups(model.student, config.model.layers, config.optim), config.optim
     )
@@ -177,7 +201,7 @@ def open_run(config: PretrainConfig) -> Run:
         dataset, config.data, config.views, config.masks, _shape(config), seed=config.seed, device=device
     )
     rows = dataset.rows * (1 - config.data.holdout)
-    images_total = train.images or max(int(rows * (train.epochs or 1)), 1)
+    images_total = config.train.images or max(int(rows * (config.train.epochs or 1)), 1)
     run = Run(
         config, config.run, dataset, model, optimizer, feeder, device, feeder.images_per_step(), images_total,
         feeder.start(),
@@ -186,6 +210,26 @@ def open_run(config: PretrainConfig) -> Run:
         run.restore(saved)
     _describe(run)
     return run
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / CONFIG).exists() or not any(folder.iterdir()))
+    ):
+        raise ValueError(
+            f"pretrain: run must be a new folder or an earlier run, got {folder}, which holds something "
+            "else; choose another run=FOLDER"
+        )
+
+
+def _set_up_device(train: TrainConfig) -> torch.device:
+    """Threads and determinism of this process, and the device that serves."""
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    torch.use_deterministic_algorithms(train.deterministic)
+    if train.device != "auto":
+        return torch.device(train.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _shape(config: PretrainConfig) -> Shape:

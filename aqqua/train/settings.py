@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import ObjectiveConfig
 from aqqua.plan.masks import MaskConfig
-from aqqua.plan.views import ViewConfig
+from aqqua.plan.view_config import ViewConfig
 from aqqua.train.data import DataConfig
 from aqqua.train.optim import OptimConfig
 from aqqua.train.schedule import TeacherConfig
@@ -55,6 +55,11 @@ class PretrainConfig(BaseModel):
 
     run: Path = Field(description="folder of the run: checkpoints, metrics, resolved config")
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="of everything random")
+    init: Path | None = Field(
+        default=None,
+        description="safetensors file the backbone starts from: of `aqqua export`, DINOv2, timm or "
+        "Hugging Face",
+    )
     data: DataConfig
     views: ViewConfig = ViewConfig()
     masks: MaskConfig = MaskConfig()

@@ -1,4 +1,7 @@
-"""One optimizer step, from packs to a moved teacher; or, if anything is not finite, to nothing at all."""
+"""One optimizer step, from packs to a moved teacher; or, if anything is not finite, to nothing at all.
+
+Test: tests/train/test_step.py.
+"""
 
 from dataclasses import dataclass
 
@@ -50,7 +53,7 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     model, optimizer = run.model, run.optimizer
     optimizer.zero_grad(set_to_none=True)
     total = Losses(*torch.zeros(4, device=run.device))
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=_uses_bfloat16(run)):
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.compute_dtype == torch.bfloat16):
         taught = [model.teach(batch) for batch in data.batches]
         targets = model.targets(taught, rates.temperature)
         for batch, logits in zip(data.batches, taught, strict=True):
@@ -77,11 +80,6 @@ def image_ids(run: Run, data: StepData) -> list[str]:
         }
         found += [blocks[b][r].as_py() for b, r in zip(pack.block_I, pack.row_I.tolist(), strict=True)]
     return found
-
-
-def _uses_bfloat16(run: Run) -> bool:
-    precision = run.config.train.precision
-    return precision == "bfloat16" or (precision == "auto" and run.device.type == "cuda")
 
 
 @torch.no_grad()

@@ -85,10 +85,14 @@ def test_options_go_before_names_and_registry(tmp_path: Path) -> None:
 
 
 def test_a_footer_is_cut_only_where_the_instrument_is_said_to_have_one(tmp_path: Path) -> None:
-    Image.fromarray(np.full((40, 6), 9, np.uint8)).save(tmp_path / "a.png")
-    for instrument, height in ((None, 40), ("ZooScan", 9)):
+    picture = np.full((71, 114), 255, np.uint8)
+    picture[5:30, 20:60] = 90  # the organism
+    picture[54:62, 12:40:3] = 0  # text
+    picture[64:66, 9:90] = 0  # bar
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    for instrument, height in ((None, 71), ("ZooScan", 40)):
         (record,) = records(read(tmp_path, instrument=instrument)).values()
-        assert record.pixels.load(open_tree(tmp_path)).shape == (height, 6)
+        assert record.pixels.load(open_tree(tmp_path)).shape == (height, 114)
 
 
 def test_frames_masks_and_backgrounds_are_not_organisms(tmp_path: Path) -> None:

@@ -36,20 +36,35 @@ def test_grouped_equals_reference(lengths, device):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
+def eager(q, k, v, lengths):
+    """softmax(q kᵀ / √E) v view by view, every product and the softmax in the inputs' dtype.
+
+    The specification is no yardstick for bfloat16: of three-dimensional inputs PyTorch's SDPA computes in
+    float32 and rounds once, which no kernel that keeps bfloat16 products can equal.
+    """
+    views = zip(q.split(lengths), k.split(lengths), v.split(lengths), strict=True)
+    out = []
+    for view in views:
+        q_HnE, k_HnE, v_HnE = (x.transpose(0, 1) for x in view)
+        weights = ((q_HnE @ k_HnE.mT) / q.shape[-1] ** 0.5).softmax(-1)
+        out.append((weights @ v_HnE).transpose(0, 1))
+    return torch.cat(out)
+
+
 @pytest.mark.parametrize("lengths", PACKS.values(), ids=PACKS.keys())
-def test_grouped_in_bfloat16_errs_no_more_than_the_loop(lengths, device):
-    """Value and every gradient within twice the loop's own error against float32."""
+def test_grouped_in_bfloat16_errs_at_most_twice_as_much_as_eager(lengths, device):
+    """Value and every gradient, each against float32."""
     qkv, dy, packing = packed(lengths, dtype=torch.bfloat16, device=device)
     exact = [x.detach().float().requires_grad_() for x in qkv]
 
-    def results(inputs, dy, backend):
-        out = varlen_attention(*inputs, *packing, backend=backend)
-        return [x.float() for x in (out, *torch.autograd.grad(out, inputs, dy))]
+    def results(out, inputs, dy):
+        return [x.detach().float() for x in (out, *torch.autograd.grad(out, inputs, dy))]
 
-    want = results(exact, dy.float(), "reference")
-    pairs = zip(want, results(qkv, dy, "grouped"), results(qkv, dy, "reference"), strict=True)
-    for truth, grouped, loop in pairs:
-        assert (grouped - truth).norm() <= 2 * (loop - truth).norm() + 1e-6 * truth.norm()
+    truth = results(varlen_attention(*exact, *packing, backend="reference"), exact, dy.float())
+    got = results(varlen_attention(*qkv, *packing, backend="grouped"), qkv, dy)
+    plain = results(eager(*qkv, lengths), qkv, dy)
+    for want, mine, theirs in zip(truth, got, plain, strict=True):
+        assert (mine - want).norm() <= 2 * (theirs - want).norm() + 1e-6 * want.norm()
 
 
 def test_reference_is_softmax_attention():

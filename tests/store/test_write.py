@@ -161,6 +161,17 @@ def test_a_crash_leaves_nothing(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_between_chunks_leaves_nothing(tmp_path, workers):
+    def interrupt(_stage, _done, _total):
+        raise KeyboardInterrupt
+
+    found = [record(i) for i in range(1500)]
+    with pytest.raises(KeyboardInterrupt):
+        ingest([an_input(found)], tmp_path / "d", workers=workers, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")

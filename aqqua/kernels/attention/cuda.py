@@ -41,7 +41,7 @@ def _call(function: Callable, qkv: Qkv, needed: dict, optional: dict) -> Tensor:
     return out[0] if isinstance(out, tuple) else out  # some versions also return the log-sum-exp
 
 
-def _flash(function: Callable, qkv: Qkv, offsets_V1: Tensor, longest: int) -> Tensor:
+def _flash(function: Callable, qkv: Qkv, offsets_V1: Tensor, max_length: int) -> Tensor:
     needed: dict = {"cu_seqlens_q": offsets_V1, "cu_seqlens_k": offsets_V1}
     if torch.are_deterministic_algorithms_enabled():
         needed["deterministic"] = True  # the backward pass of flash-attn adds in any order unless told

@@ -1,0 +1,140 @@
+"""Where a view is cut from its image: area, shape, angle, zoom and place, as one affine map.
+
+Letters: I images, S views (crops) of one image. Test: tests/plan/test_views.py.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float64
+
+from aqqua.plan.view_config import ViewConfig
+from aqqua.store.read import Sizes
+
+QUANTILES = 4096  # resolution of every non-uniform draw
+
+
+@dataclass(frozen=True)
+class Cut:
+    grid_IS2: np.ndarray
+    map_IS23: np.ndarray
+    zoom_IS: np.ndarray  # output px per source px
+
+
+@cache
+def directions() -> Float64[np.ndarray, "Q 2"]:
+    """(cos, sin) of QUANTILES angles round the circle."""
+    turns = [2 * math.pi * (i + 0.5) / QUANTILES for i in range(QUANTILES)]
+    return np.array([(math.cos(t), math.sin(t)) for t in turns])
+
+
+@cache
+def log_uniform(low: float, high: float) -> Float64[np.ndarray, " Q"]:
+    """QUANTILES quantiles of the log-uniform law on [low, high]."""
+    ratio = math.log(high / low)
+    return np.array([low * math.exp(ratio * (i + 0.5) / QUANTILES) for i in range(QUANTILES)])
+
+
+def cut(u: np.ndarray, sizes: Sizes, is_local_S: np.ndarray, patch_px: int, config: ViewConfig) -> Cut:
+    """Rectangle of each view: area, shape, angle, zoom, place."""
+    height, width = (s.astype(np.float64)[:, None] for s in (sizes.height, sizes.width))
+    low, high = (np.where(is_local_S, config.local_area[i], config.global_area[i]) for i in (0, 1))
+    area = (low + (high - low) * u[..., 0]) * height * width
+    direction = (
+        directions()[_index(u[..., 1])] if config.rotate else np.broadcast_to([1.0, 0.0], (*u.shape[:2], 2))
+    )
+    cos, sin = direction[..., 0], direction[..., 1]
+    flip = np.where((u[..., 2] < 0.5) & config.rotate, -1.0, 1.0)
+    long_IS2 = _sides(
+        area, height, width, np.abs(cos), np.abs(sin), log_uniform(*config.aspect)[_index(u[..., 3])]
+    )
+    zoom = log_uniform(*config.scale_jitter)[_index(u[..., 4])]
+    floor, cap = (
+        np.where(is_local_S, bound[1], bound[0]).astype(np.float64)
+        for bound in (config.min_tokens, config.max_tokens)
+    )
+    zoom = bounded_zoom(zoom, long_IS2, floor, cap, patch_px, config)
+    grid = snap(long_IS2 * zoom[..., None] / patch_px, cap)
+    extent = grid * patch_px / zoom[..., None]  # along the view's own axes, source px
+    half_x = (extent[..., 1] * np.abs(cos) + extent[..., 0] * np.abs(sin)) / 2
+    half_y = (extent[..., 1] * np.abs(sin) + extent[..., 0] * np.abs(cos)) / 2
+    centre_x = _place(u[..., 5], half_x, width, sizes.box[:, 1:2], sizes.box[:, 3:4])
+    centre_y = _place(u[..., 6], half_y, height, sizes.box[:, 0:1], sizes.box[:, 2:3])
+    return Cut(grid.astype(np.int32), affine(grid * patch_px, zoom, cos, sin, flip, centre_x, centre_y), zoom)
+
+
+def _index(u: np.ndarray) -> np.ndarray:
+    return (u * QUANTILES).astype(np.int64)
+
+
+def _sides(
+    area: np.ndarray,
+    height: np.ndarray,
+    width: np.ndarray,
+    cos: np.ndarray,
+    sin: np.ndarray,
+    aspect: np.ndarray,
+) -> np.ndarray:
+    """Height and width of the rectangle, source px: the shape follows the image's chords at this angle."""
+    tiny = 1e-9
+    chord_u = np.minimum(width / np.maximum(cos, tiny), height / np.maximum(sin, tiny))
+    chord_v = np.minimum(width / np.maximum(sin, tiny), height / np.maximum(cos, tiny))
+    ratio = chord_u / chord_v * aspect
+    side_u = np.minimum(np.sqrt(area * ratio), width * cos + height * sin)
+    side_v = np.minimum(np.sqrt(area / ratio), width * sin + height * cos)
+    return np.stack([side_v, side_u], axis=-1)
+
+
+def bounded_zoom(
+    zoom: np.ndarray, sides: np.ndarray, floor: np.ndarray, cap: np.ndarray, patch_px: int, config: ViewConfig
+) -> np.ndarray:
+    """Zoom that brings the token count between floor and cap, itself bounded on both sides."""
+    tokens = sides[..., 0] * sides[..., 1] * zoom * zoom / (patch_px * patch_px)
+    wanted_up = np.minimum(zoom * np.sqrt(floor / tokens), np.maximum(zoom, config.max_magnify))
+    wanted_down = np.maximum(zoom * np.sqrt(cap / tokens), np.minimum(zoom, 1 / config.max_reduce))
+    return np.where(tokens < floor, wanted_up, np.where(tokens > cap, wanted_down, zoom))
+
+
+def snap(patches: np.ndarray, cap: np.ndarray) -> np.ndarray:
+    """Whole patches per side, at least one, their product at most the cap."""
+    # What even the strongest reduction leaves above the cap is cut on both sides alike, not to a strip.
+    excess = patches[..., 0] * patches[..., 1] / cap
+    patches = patches / np.sqrt(np.maximum(excess, 1))[..., None]
+    rows, columns = np.maximum(np.rint(patches[..., 0]), 1), np.maximum(np.rint(patches[..., 1]), 1)
+    # Where rounding passed the cap, the longer side gives way.
+    rows_first = rows >= columns
+    columns = np.where(
+        rows_first, np.minimum(columns, cap), np.minimum(columns, np.floor(cap / np.minimum(rows, cap)))
+    )
+    rows = np.where(rows_first, np.minimum(rows, np.floor(cap / columns)), np.minimum(rows, cap))
+    return np.stack([rows, columns], axis=-1)
+
+
+def _place(
+    u: np.ndarray, half: np.ndarray, side: np.ndarray, box_low: np.ndarray, box_high: np.ndarray
+) -> np.ndarray:
+    """Centre along one axis: inside the image where the view fits, over the organism where it can."""
+    low, high = np.minimum(half, side / 2), np.maximum(side - half, side / 2)
+    start = np.clip(box_low.astype(np.float64), low, high)
+    end = np.clip(box_high.astype(np.float64), low, high)
+    return start + u * (end - start)
+
+
+def affine(
+    size_px: np.ndarray,
+    zoom: np.ndarray,
+    cos: np.ndarray,
+    sin: np.ndarray,
+    flip: np.ndarray,
+    centre_x: np.ndarray,
+    centre_y: np.ndarray,
+) -> Float64[np.ndarray, "I S 2 3"]:
+    """The map from output pixels to source pixels of views centred at (centre_x, centre_y)."""
+    xx, xy = flip * cos / zoom, -sin / zoom
+    yx, yy = flip * sin / zoom, cos / zoom
+    mid_y, mid_x = size_px[..., 0] / 2, size_px[..., 1] / 2
+    shift_x = centre_x - (xx * mid_x + xy * mid_y)
+    shift_y = centre_y - (yx * mid_x + yy * mid_y)
+    return np.stack([np.stack([xx, xy, shift_x], -1), np.stack([yx, yy, shift_y], -1)], -2)

@@ -1,0 +1,210 @@
+// aqqua._core.render: checks what Python hands over and renders without the GIL.
+// Specification: aqqua/render/reference.py. Test: tests/render/test_native.py.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "render_views.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+constexpr double kLargestSigma = 1000;         // source px; bounds the memory a plan can ask for
+constexpr int64_t kLargestSide = (1 << 24) - 1;  // float32 counts no further
+constexpr int64_t kMostPixels = std::numeric_limits<int32_t>::max();  // of a plane or a view
+
+using std::to_string;
+
+float luma_of(const float *rgb) { return rgb[0] * kLuma[0] + rgb[1] * kLuma[1] + rgb[2] * kLuma[2]; }
+
+void require(bool holds, const std::string &what, const std::string &got, const std::string &fix) {
+    if (!holds) throw std::invalid_argument("render: " + what + ", got " + got + "; " + fix);
+}
+
+std::string shape_text(const py::array &array) {
+    std::string text = py::str(array.dtype()).cast<std::string>() + " [";
+    for (py::ssize_t d = 0; d < array.ndim(); ++d) text += (d ? ", " : "") + to_string(array.shape(d));
+    return text + "]";
+}
+
+bool is_contiguous(const py::array &array) { return (array.flags() & py::array::c_style) != 0; }
+
+// The values of an array whose type, shape and layout must be exactly these.
+template <typename T>
+const T *values_of(const py::array &array, const std::string &name, const std::vector<int64_t> &shape) {
+    bool fits = py::isinstance<py::array_t<T>>(array) && is_contiguous(array) &&
+                reinterpret_cast<uintptr_t>(array.data()) % alignof(T) == 0 &&
+                array.ndim() == py::ssize_t(shape.size());
+    for (size_t d = 0; fits && d < shape.size(); ++d) fits = array.shape(py::ssize_t(d)) == shape[d];
+    std::string sides;
+    for (int64_t side : shape) sides += (sides.empty() ? "" : ", ") + to_string(side);
+    require(fits,
+            name + " must be contiguous " + py::str(py::dtype::of<T>()).cast<std::string>() + " [" + sides +
+                "]",
+            shape_text(array), "take it from a Pack");
+    return static_cast<const T *>(array.data());
+}
+
+void require_finite(const float *values, int64_t count, const std::string &name, int64_t view) {
+    for (int64_t k = 0; k < count; ++k)
+        require(std::isfinite(values[k]), name + " of view " + to_string(view) + " must be finite",
+                to_string(values[k]), "plan the pack again");
+}
+
+// What the plan says of the images, and their pixels.
+struct ImageArguments {
+    py::list pixels_I;
+    py::array height_I, width_I, channels_I, bits_I, background_I3;
+};
+
+// The pixels as planned: uint8 or uint16, (H, W) or (H, W, 3), contiguous. Alignment does not matter.
+const unsigned char *pixels_of(const py::handle &item, const RenderImage &image, int64_t i) {
+    const std::string name = "image " + to_string(i);
+    require(py::isinstance<py::array>(item), name + " must be a NumPy array",
+            py::str(py::type::handle_of(item)).cast<std::string>(), "decode it first");
+    const auto array = py::reinterpret_borrow<py::array>(item);
+    const bool typed = image.wide ? py::isinstance<py::array_t<uint16_t>>(array)
+                                  : py::isinstance<py::array_t<uint8_t>>(array);
+    const bool shaped = array.ndim() == (image.channels == 3 ? 3 : 2) && array.shape(0) == image.height &&
+                        array.shape(1) == image.width && (image.channels == 1 || array.shape(2) == 3);
+    require(typed && shaped,
+            name + " must be " + (image.wide ? "uint16 [" : "uint8 [") + to_string(image.height) + ", " +
+                to_string(image.width) + (image.channels == 3 ? ", 3]" : "]") + " as planned",
+            shape_text(array), "plan it anew");
+    require(is_contiguous(array), name + " must be C-contiguous", "other strides",
+            "call np.ascontiguousarray");
+    return static_cast<const unsigned char *>(array.data());
+}
+
+std::vector<RenderImage> images_of(const ImageArguments &given, int channels) {
+    const int64_t n = int64_t(given.height_I.size());
+    require(int64_t(given.pixels_I.size()) == n, "one image per plan entry must be given",
+            to_string(given.pixels_I.size()) + " of " + to_string(n), "fetch them all");
+    const auto *height = values_of<int32_t>(given.height_I, "height_I", {n});
+    const auto *width = values_of<int32_t>(given.width_I, "width_I", {n});
+    const auto *planned_channels = values_of<int8_t>(given.channels_I, "channels_I", {n});
+    const auto *bits = values_of<int8_t>(given.bits_I, "bits_I", {n});
+    const auto *background = values_of<uint16_t>(given.background_I3, "background_I3", {n, 3});
+    std::vector<RenderImage> images;
+    for (int64_t i = 0; i < n; ++i) {
+        const std::string size = to_string(height[i]) + " x " + to_string(width[i]);
+        require(height[i] >= 1 && width[i] >= 1 && height[i] <= kLargestSide && width[i] <= kLargestSide,
+                "sides of image " + to_string(i) + " must be 1 to 2**24 - 1 px", size, "leave it out");
+        require((planned_channels[i] == 1 || planned_channels[i] == 3) && (bits[i] == 8 || bits[i] == 16),
+                "image " + to_string(i) + " must have 1 or 3 channels of 8 or 16 bits",
+                to_string(planned_channels[i]) + " of " + to_string(bits[i]), "ingest it again");
+        RenderImage image{nullptr, height[i], width[i], planned_channels[i], bits[i] == 16, {}};
+        image.pixels = pixels_of(given.pixels_I[size_t(i)], image, i);
+        const float full = image.wide ? 65535.0f : 255.0f;
+        for (int c = 0; c < 3; ++c) image.background[c] = float(background[3 * i + c]) / full;
+        if (channels == 1) image.background[0] = luma_of(image.background);
+        images.push_back(image);
+    }
+    return images;
+}
+
+// What the plan says of the views. Letters as in aqqua.plan.pack.Pack.
+struct ViewArguments {
+    py::array image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V;
+};
+
+// A plan must not ask for more memory than the indices of a plane or a view can count.
+void require_sane(const RenderView &view, int64_t v, const RenderJob &job) {
+    const std::string name = "view " + to_string(v);
+    require(view.image >= 0 && view.image < int64_t(job.images.size()),
+            "image of " + name + " must be one of the pack", to_string(view.image), "plan the pack again");
+    const int64_t side = kMostPixels / job.patch_px;
+    require(view.grid_rows >= 1 && view.grid_columns >= 1 && view.grid_rows <= side &&
+                view.grid_columns <= side &&
+                view.grid_rows * job.patch_px <= kMostPixels / (view.grid_columns * job.patch_px),
+            "grid of " + name + " must be 1 patch to 2**31 pixels",
+            to_string(view.grid_rows) + " x " + to_string(view.grid_columns), "lower views.max_tokens");
+    require(view.sigma >= 0 && view.sigma <= kLargestSigma, "sigma of " + name + " must be 0 to 1000 px",
+            to_string(view.sigma), "lower views.blur_sigma_px or views.max_reduce");
+    const RenderImage &image = job.images[size_t(view.image)];
+    const int64_t rim = 2 * blur_reach(view.sigma) + 64;
+    require(image.height + rim <= kMostPixels / (image.width + rim),
+            "image " + to_string(view.image) + " and its blur must have fewer than 2**31 pixels",
+            to_string(image.height) + " x " + to_string(image.width), "leave it out or reduce it");
+}
+
+std::vector<RenderView> views_of(const ViewArguments &given, const RenderJob &job) {
+    const int64_t n = int64_t(given.image_V.size());
+    const auto *image = values_of<int64_t>(given.image_V, "image_V", {n});
+    const auto *grid = values_of<int32_t>(given.grid_V2, "grid_V2", {n, 2});
+    const auto *map = values_of<float>(given.map_V23, "map_V23", {n, 2, 3});
+    const auto *sigma = values_of<float>(given.sigma_V, "sigma_V", {n});
+    const auto *scale = values_of<float>(given.scale_V, "scale_V", {n});
+    const auto *bias = values_of<float>(given.bias_V3, "bias_V3", {n, 3});
+    const auto *noise = values_of<float>(given.noise_V, "noise_V", {n});
+    const auto *key = values_of<uint64_t>(given.key_V, "key_V", {n});
+    std::vector<RenderView> views;
+    for (int64_t v = 0; v < n; ++v) {
+        require_finite(map + 6 * v, 6, "map", v);
+        require_finite(sigma + v, 1, "sigma", v);
+        require_finite(scale + v, 1, "scale", v);
+        require_finite(bias + 3 * v, 3, "bias", v);
+        require_finite(noise + v, 1, "noise", v);
+        RenderView view{image[v],  grid[2 * v], grid[2 * v + 1], map + 6 * v, double(sigma[v]), scale[v],
+                        noise[v], {},          key[v],          nullptr};
+        for (int c = 0; c < 3; ++c) view.bias[c] = bias[3 * v + c];
+        if (job.channels == 1) view.bias[0] = luma_of(view.bias);
+        require_sane(view, v, job);
+        views.push_back(view);
+    }
+    return views;
+}
+
+// Gives every view its rows of `out`, which must have room for exactly all of them.
+void lay_out(RenderJob &job, py::array &out) {
+    const int64_t row = job.patch_px * job.patch_px * job.channels;
+    int64_t rows = 0;
+    for (const RenderView &view : job.views) rows += view.grid_rows * view.grid_columns;
+    values_of<float>(out, "out", {rows, row});
+    require(out.writeable(), "out must be writeable", "a read-only array", "allocate it with np.empty");
+    auto *at = static_cast<float *>(out.mutable_data());
+    for (RenderView &view : job.views) {
+        view.out = at;
+        at += view.grid_rows * view.grid_columns * row;
+    }
+}
+
+void render(const py::list &pixels_I, const py::array &height_I, const py::array &width_I,
+            const py::array &channels_I, const py::array &bits_I, const py::array &background_I3,
+            const py::array &image_V, const py::array &grid_V2, const py::array &map_V23,
+            const py::array &sigma_V, const py::array &scale_V, const py::array &bias_V3,
+            const py::array &noise_V, const py::array &key_V, int64_t patch_px, int channels, int threads,
+            py::array &out) {
+    require(patch_px >= 1 && patch_px <= 1024, "patch_px must be 1 to 1024", to_string(patch_px),
+            "set model.patch_px");
+    require(channels == 1 || channels == 3, "channels must be 1 or 3", to_string(channels),
+            "set model.channels");
+    require(threads >= 1 && threads <= 1024, "threads must be 1 to 1024", to_string(threads),
+            "pass the number of cores");
+    RenderJob job{patch_px, channels, {}, {}};
+    // A copy of the list: another thread may change the caller's while the GIL is released.
+    const py::list pixels = py::list(pixels_I[py::slice(0, py::ssize_t(pixels_I.size()), 1)]);
+    job.images = images_of({pixels, height_I, width_I, channels_I, bits_I, background_I3}, channels);
+    job.views =
+        views_of({image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V}, job);
+    lay_out(job, out);
+    const py::gil_scoped_release release;
+    render_views(job, threads);
+}
+
+}  // namespace
+
+void register_render(py::module_ &module) {
+    using py::operator""_a;
+    module.def("render", &render, py::kw_only(), "pixels_I"_a, "height_I"_a, "width_I"_a, "channels_I"_a,
+               "bits_I"_a, "background_I3"_a, "image_V"_a, "grid_V2"_a, "map_V23"_a, "sigma_V"_a,
+               "scale_V"_a, "bias_V3"_a, "noise_V"_a, "key_V"_a, "patch_px"_a, "channels"_a, "threads"_a,
+               "out"_a);
+}

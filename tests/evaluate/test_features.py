@@ -1,0 +1,223 @@
+"""Features: packed equals one by one, rows keep their order, pooling, the pixel baseline, the file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from aqqua.evaluate.features import (
+    PIXEL_SIDE,
+    Embedder,
+    all_features,
+    fingerprint,
+    pixel_features,
+    write_embeddings,
+)
+from aqqua.instruments.record import Record
+from aqqua.instruments.tree import Tree
+from aqqua.model.config import ModelConfig
+from aqqua.model.vit import VisionTransformer
+from aqqua.plan.pack import whole_packs
+from aqqua.plan.view_config import ViewConfig
+from aqqua.store.read import Block, Dataset
+from aqqua.store.write import ingest
+
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pixels that are in memory already."""
+
+    array: np.ndarray
+
+    def load(self, _tree: Tree) -> np.ndarray:
+        return self.array
+
+
+def blob(number: int) -> np.ndarray:
+    """A dark spot on a bright ground: every side from 1 to 60 px, grey and colour, 8 and 16 bit."""
+    draw = np.random.default_rng(number)
+    height, width = draw.integers(1, 61, 2)
+    y, x = np.mgrid[:height, :width]
+    spot = np.exp(-(((y - height / 2) / 6) ** 2 + ((x - width / 3) / 9) ** 2))
+    image = 200 - 150 * spot * draw.uniform(0.5, 1) + draw.normal(0, 3, (height, width))
+    if number % 3 == 0:
+        image = np.stack([image, image * 0.8, image * 0.6], axis=2)
+    return (image * 257).astype("<u2") if number % 4 == 1 else image.astype(np.uint8)
+
+
+def make_dataset(folder: Path, arrays: list[np.ndarray], block_rows: int = BLOCK) -> Dataset:
+    records = [
+        Record(
+            object_id=f"image{i:03}",
+            pixels=Drawn(array),
+            instrument="UVP6" if i % 2 else "IFCB",
+            um_per_px=3.4 if i % 3 else None,
+            sample="s",
+            group=f"g{i // 4}",
+            label=f"class{i % 5}",
+            label_status="folder",
+        )
+        for i, array in enumerate(arrays)
+    ]
+    found = (Tree(root=Path("made"), label="made"), iter(records))
+    ingest([found], folder, block_rows=block_rows, workers=1)
+    return Dataset.open(folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """49 images in 4 blocks, the last of a single image."""
+    return make_dataset(tmp_path_factory.mktemp("features") / "dataset", [blob(i) for i in range(49)])
+
+
+@pytest.fixture(scope="module")
+def backbone() -> VisionTransformer:
+    torch.manual_seed(0)
+    config = ModelConfig(width=32, layers=2, heads=2, patch_px=8, drop_path=0.0, layer_scale=1.0)
+    return VisionTransformer(config).eval()
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
+def test_packed_equals_one_image_at_a_time(dataset, backbone, pooling, monkeypatch):
+    views = ViewConfig(max_tokens=(36, 16))
+    embedder = Embedder(backbone, views, pooling)
+    packed = all_features(embedder, dataset)
+    assert packed.shape == (dataset.rows, embedder.width)
+    assert packed.dtype == np.float32
+    monkeypatch.setattr("aqqua.evaluate.features.BUDGET_TOKENS", 1)  # then every image is a pack of its own
+    np.testing.assert_allclose(all_features(embedder, dataset), packed, atol=1e-5, rtol=0)
+    assert packed.std(axis=0).min() > 1e-3  # the images differ, so the comparison means something
+
+
+def test_rows_are_in_the_order_of_the_dataset(dataset, backbone, tmp_path):
+    embedder = Embedder(backbone, ViewConfig())
+    features = all_features(embedder, dataset)
+    ids = dataset.table(["image_id"])["image_id"].to_pylist()
+    for row in (0, 20, 48):
+        number = int(ids[row].removeprefix("made/image"))
+        alone = make_dataset(tmp_path / str(row), [np.zeros((1, 1), np.uint8)] * number + [blob(number)])
+        names = alone.table(["image_id"])["image_id"].to_pylist()
+        again = all_features(embedder, alone)[names.index(ids[row])]
+        np.testing.assert_allclose(again, features[row], atol=1e-5)
+
+
+def test_mean_pooling_is_the_mean_of_each_image_s_patches(dataset, backbone):
+    block = dataset.block(0)
+    cls, mean, both = (Embedder(backbone, ViewConfig(), pooling) for pooling in ("cls", "mean", "cls+mean"))
+    found, start = mean(dataset, 0), 0
+    packs = list(
+        whole_packs(block.sizes, 0, patch_px=8, prefix_tokens=5, budget_tokens=1 << 20, views=ViewConfig())
+    )
+    assert len(packs) == 1
+    patches = mean._forward(packs[0], block)[0].patches_ND
+    for i, count in enumerate(packs[0].patches_V.tolist()):
+        want = patches[start : start + count].mean(dim=0)
+        np.testing.assert_allclose(found[i], want.detach().numpy(), atol=1e-5)
+        start += count
+    assert start == len(patches)
+    np.testing.assert_allclose(both(dataset, 0), np.hstack([cls(dataset, 0), found]), atol=1e-6)
+    assert (cls.width, mean.width, both.width) == (32, 32, 64)
+
+
+def test_a_cap_over_the_usual_budget_is_no_error(dataset, backbone, monkeypatch):
+    monkeypatch.setattr("aqqua.evaluate.features.BUDGET_TOKENS", 8)
+    assert len(Embedder(backbone, ViewConfig(max_tokens=(64, 16)))(dataset, 3)) == 1
+
+
+def test_an_empty_block_gives_no_rows(dataset, backbone):
+    class Empty(Dataset):
+        def __init__(self) -> None:
+            pass
+
+        def block(self, _block: int) -> Block:
+            nothing = np.zeros(0, np.int64)
+            return Block(dataset.sizes(0).take(nothing), np.zeros(1, np.int64), np.zeros(0, np.uint8))
+
+    assert Embedder(backbone, ViewConfig())(Empty(), 0).shape == (0, 32)
+    assert pixel_features(Empty(), 0).shape == (0, PIXEL_SIDE**2)
+
+
+def test_pixel_baseline(tmp_path):
+    """Background is 0, full scale is 1, nothing is stretched, colour is the mean of its channels."""
+    grey = np.full((10, 40), 200, np.uint8)
+    grey[3:7, 18:22] = 100
+    tall = np.full((64, 8), 50, np.uint8)
+    tall[20:44, 1:7] = 150
+    arrays = {
+        "grey": grey,
+        "deep": grey.astype("<u2") * 257,
+        "colour": np.stack([grey, grey, grey], axis=2),
+        "tinted": np.stack([grey, np.full_like(grey, 90), np.full_like(grey, 7)], axis=2),
+        "tall": tall,
+        "flat": np.full((9, 9), 123, np.uint8),
+        "dot": np.full((1, 1), 255, np.uint8),
+    }
+    made = make_dataset(tmp_path / "pixels", list(arrays.values()))
+    ids = made.table(["image_id"])["image_id"].to_pylist()
+    rows, names = all_features(pixel_features, made), list(arrays)
+    got = {
+        names[int(name.removeprefix("made/image"))]: row.reshape(PIXEL_SIDE, PIXEL_SIDE)
+        for name, row in zip(ids, rows, strict=True)
+    }
+
+    assert got["grey"].min() == pytest.approx(-100 / 255, abs=0.02)
+    assert got["grey"].max() == pytest.approx(0, abs=1e-6)
+    assert not got["grey"][:12].any()  # 10 × 40 becomes 8 × 32 in the middle
+    assert not got["grey"][20:].any()
+    np.testing.assert_allclose(got["deep"], got["grey"], atol=1e-6)
+    np.testing.assert_allclose(got["colour"], got["grey"], atol=1e-6)
+    np.testing.assert_allclose(got["tinted"], got["grey"] / 3, atol=1e-6)  # the other two are background
+    assert got["tall"].max() == pytest.approx(100 / 255, abs=0.02)
+    assert not got["tall"][:, :14].any()  # 64 × 8 becomes 32 × 4
+    assert not got["tall"][:, 18:].any()
+    assert not got["flat"].any()
+    assert not got["dot"].any()
+
+
+def test_embeddings_file(dataset, backbone, tmp_path):
+    embedder, out = Embedder(backbone, ViewConfig(), "mean"), tmp_path / "new" / "e.parquet"
+    seen: list[int] = []
+    assert write_embeddings(embedder, dataset, out, seen.append) == 49
+    assert seen == [16, 32, 48, 49]
+    table = pq.read_table(out)
+    facts = ["image_id", "instrument", "group", "label", "label_status", "aphia_id", "um_per_px"]
+    assert table.column_names == [*facts, "embedding"]
+    for name in facts:
+        assert table[name].to_pylist() == dataset.table([name])[name].to_pylist()
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist()), all_features(embedder, dataset))
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert about["aqqua.pooling"] == "mean"
+    assert about["aqqua.model_sha256"] == fingerprint(backbone)
+    assert about["aqqua.dataset_sha256"] == dataset.manifest_sha256
+    assert [path.name for path in out.parent.iterdir()] == ["e.parquet"]
+
+
+def test_an_existing_file_is_refused(dataset, backbone, tmp_path):
+    out = tmp_path / "e.parquet"
+    out.write_text("mine")
+    with pytest.raises(ValueError, match="must not exist yet"):
+        write_embeddings(Embedder(backbone, ViewConfig()), dataset, out)
+    assert out.read_text() == "mine"
+
+
+def test_a_failure_half_way_leaves_nothing(dataset, backbone, tmp_path):
+    def fail(done: int) -> None:
+        if done > BLOCK:
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        write_embeddings(Embedder(backbone, ViewConfig()), dataset, tmp_path / "e.parquet", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fingerprint_follows_the_weights(backbone):
+    torch.manual_seed(1)
+    other = VisionTransformer(backbone.config)
+    assert fingerprint(other) != fingerprint(backbone)
+    other.load_state_dict(backbone.state_dict())
+    assert fingerprint(other) == fingerprint(backbone)

@@ -1,0 +1,82 @@
+"""The guard against numbers that are not finite, and the flag that real signals set."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from aqqua.train.guard import MAX_STREAK, FiniteGuard, NonFiniteError, StopFlag, stop_on_signals
+
+NAN, INF = float("nan"), float("inf")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def no_images() -> list[str]:
+    raise AssertionError("the images are looked up only for the message of the last error")
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_admits_finite_steps_only(bad):
+    guard = FiniteGuard()
+    assert guard.admits(1e30, {"backbone": 0.0, "dino_head": 3.0}, 1, no_images)
+    assert not guard.admits(bad, {"backbone": 1.0}, 2, no_images)
+    assert not guard.admits(1.0, {"backbone": 1.0, "dino_head": bad}, 3, no_images)
+    assert guard == FiniteGuard(streak=2, skipped=2)
+
+
+def test_a_finite_step_ends_the_streak():
+    guard = FiniteGuard()
+    for step in range(30):
+        is_bad = step % MAX_STREAK != 0  # two of three: a long run of them never raises
+        assert guard.admits(NAN if is_bad else 1.0, {}, step, no_images) is not is_bad
+    assert guard == FiniteGuard(streak=2, skipped=20)
+
+
+def test_the_third_in_a_row_raises_with_step_part_and_images():
+    guard = FiniteGuard()
+    guard.admits(NAN, {}, 7, no_images)
+    guard.admits(NAN, {}, 8, no_images)
+    message = r"step 9: .* got loss, dino_head not finite in 3 steps in a row; .* checkpoint is good.*a, b,"
+    with pytest.raises(NonFiniteError, match=message):
+        guard.admits(INF, {"backbone": 1.0, "dino_head": NAN}, 9, lambda: ["a", "b"])
+
+
+def test_the_streak_goes_on_after_a_resume():
+    guard = FiniteGuard(streak=2, skipped=5)
+    with pytest.raises(NonFiniteError):
+        guard.admits(NAN, {}, 1, lambda: [])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_sets_the_flag_and_nothing_else(number):
+    with stop_on_signals() as flag:
+        assert not flag
+        assert flag == StopFlag()
+        os.kill(os.getpid(), number)
+        time.sleep(0)  # a handler runs between two bytecodes
+        assert flag
+        assert flag.signal_name == number.name
+
+
+def test_the_first_signal_again_or_another_is_patient_but_a_second_ctrl_c_is_not():
+    with stop_on_signals() as flag:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        assert flag
+    with stop_on_signals() as flag:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag.signal_name == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+
+def test_handlers_are_restored_whatever_happens():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with stop_on_signals():
+        assert all(signal.getsignal(n) != old for n, old in zip(SIGNALS, before, strict=True))
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    with pytest.raises(RuntimeError, match="mine"), stop_on_signals():
+        raise RuntimeError("mine")
+    assert [signal.getsignal(number) for number in SIGNALS] == before

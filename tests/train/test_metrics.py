@@ -1,0 +1,112 @@
+"""The numbers of a run: each step once after a resume, valid JSON always, readable by TensorBoard."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aqqua.train import metrics
+from aqqua.train.metrics import Meter, MetricsLog, drop_after
+
+
+def strict(text: str) -> list[dict[str, Any]]:
+    """JSON as other programs read it: no NaN, no Infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return strict((folder / "metrics.jsonl").read_text())
+
+
+def write(folder: Path, resumed: int, steps: range) -> None:
+    log = MetricsLog(folder, resumed, tensorboard=False)
+    for step in steps:
+        log.write(step, {"loss": {"total": step / 2}, "since": resumed})
+    log.close()
+
+
+def test_a_resumed_run_writes_each_step_once(tmp_path):
+    write(tmp_path, 0, range(1, 8))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "loss": {"to')  # killed here
+    write(tmp_path, 5, range(6, 10))
+    assert [(row["step"], row["since"]) for row in rows(tmp_path)] == [
+        *((step, 0) for step in range(1, 6)), *((step, 5) for step in range(6, 10)),
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_bytes_that_are_no_text_do_not_stop_a_resume(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\xfe\x00\n{"step": 2}\n')
+    drop_after(path, 2)
+    assert [row["step"] for row in strict(path.read_text())] == [1, 2]
+    drop_after(tmp_path / "absent.jsonl", 2)
+    assert not (tmp_path / "absent.jsonl").exists()
+
+
+def test_lines_are_on_disk_when_written(tmp_path):
+    log = MetricsLog(tmp_path, 0, tensorboard=False)
+    log.write(1, {"lr": 0.1})
+    assert rows(tmp_path) == [{"step": 1, "lr": 0.1}]
+    log.close()
+
+
+def test_numbers_that_are_not_finite_are_valid_json_at_any_depth(tmp_path):
+    log = MetricsLog(tmp_path, 0, tensorboard=False)
+    log.write(1, {"a": math.nan, "loss": {"dino": math.inf, "deep": {"x": -math.inf}, "ok": 1.5}, "n": 3})
+    log.close()
+    assert rows(tmp_path) == [
+        {"step": 1, "a": "nan", "loss": {"dino": "inf", "deep": {"x": "-inf"}, "ok": 1.5}, "n": 3}
+    ]
+
+
+def test_tensorboard_reads_the_same_numbers_and_forgets_what_was_dropped(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = MetricsLog(tmp_path, 0)
+    for step in range(1, 6):
+        log.write(step, {"lr": 0.5 / step, "loss": {"total": float(step)}, "instruments": {"IFCB": step}})
+    log.write(6, {"loss": {"total": math.nan}, "note": "no number"})
+    log.close()
+    log = MetricsLog(tmp_path, 3)
+    log.write(4, {"loss": {"total": 40.0}})
+    log.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {"lr", "loss/total", "instruments/IFCB"}
+    assert [(e.step, e.value) for e in events.Scalars("loss/total")] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+    assert [e.step for e in events.Scalars("lr")] == [1, 2, 3]
+
+
+def a_pack(images: int, tokens: int, codes: list[int]) -> Any:
+    sizes = SimpleNamespace(instrument=np.array(codes), instrument_names=("UVP6", "IFCB"))
+    return SimpleNamespace(n_images=images, tokens=tokens, budget_tokens=100, sizes=sizes)
+
+
+def test_the_meter_counts_between_readings(monkeypatch):
+    clock = [10.0]
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
+    meter = Meter()
+    for _ in range(2):
+        with meter.waiting():
+            clock[0] += 1.0
+        clock[0] += 3.0
+        meter.add([a_pack(3, 90, [0, 1, 1]), a_pack(1, 70, [0])])
+    assert meter.read() == {
+        "images_per_s": 1.0, "tokens_per_s": 40.0, "fill": 0.8, "step_s": 4.0, "waiting_share": 0.25,
+        "instruments": {"IFCB": 4, "UVP6": 4},
+    }  # fmt: skip
+    clock[0] += 2.0
+    meter.add([a_pack(2, 50, [1, 1])])
+    assert meter.read()["images_per_s"] == 1.0
+    empty = meter.read()
+    assert empty["images_per_s"] == empty["fill"] == 0.0
+    assert empty["instruments"] == {}

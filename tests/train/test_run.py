@@ -1,0 +1,281 @@
+"""A run and its resume: bit for bit the run that was never disturbed."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aqqua.train import checkpoint, loop
+from aqqua.train.checkpoint import Checkpoint
+from aqqua.train.data import StepData
+from aqqua.train.guard import NonFiniteError
+from aqqua.train.loop import pretrain
+from aqqua.train.run import CHECKPOINTS, Run, open_run
+from aqqua.train.settings import PretrainConfig
+from aqqua.train.step import Outcome, Rates, take_step
+
+STEPS = 12
+TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share", "fill", "instruments"}
+MakeConfig = Callable[..., PretrainConfig]
+
+
+def saved(folder: Path) -> Checkpoint:
+    found = checkpoint.load_newest(folder / CHECKPOINTS)
+    assert found is not None
+    return found
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what a clock or a pause changes."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def assert_same_run(folder: Path, undisturbed: Path) -> None:
+    """Losses, gradient norms, rates, weights, teacher, moments and the data's order: the same bits."""
+    assert numbers(folder) == numbers(undisturbed)
+    got, want = saved(folder), saved(undisturbed)
+    assert got.step == want.step == STEPS
+    assert got.tensors.keys() == want.tensors.keys()
+    differ = [name for name in want.tensors if not torch.equal(got.tensors[name], want.tensors[name])]
+    assert differ == []
+    assert {k: v for k, v in got.state.items() if k != "config"} == {
+        k: v for k, v in want.state.items() if k != "config"
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that everything is compared with: twelve steps at one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    pretrain(make_config(folder, train={"max_steps": STEPS}))
+    return folder
+
+
+class Meddler:
+    """Stands in for the loop's take_step: does something at a step, then takes it."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[StepData], None]]
+    ) -> None:
+        self.actions = actions
+        monkeypatch.setattr(loop, "take_step", self)
+
+    def __call__(self, run: Run, data: StepData, rates: Rates) -> Outcome:
+        if action := self.actions.get(run.step + 1):
+            action(data)
+        return take_step(run, data, rates)
+
+
+def spoil(data: StepData) -> None:
+    data.batches[1].patches_NF[5, 7] = float("nan")
+
+
+def test_a_run_leaves_what_is_said_of_it(undisturbed):
+    found = saved(undisturbed)
+    assert found.step == STEPS
+    assert found.state["images"] > 10 * STEPS
+    rows = numbers(undisturbed)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert rows[-1]["images"] == found.state["images"]
+    parts = rows[0]["loss"]
+    assert parts["total"] == pytest.approx(parts["dino"] + parts["ibot"] + 0.1 * parts["koleo"], rel=1e-5)
+    student = [name for name in found.tensors if name.startswith("student.")]
+    moved = [n for n in student if not torch.equal(found.tensors[n], found.tensors["teacher" + n[7:]])]
+    assert len(moved) == len(student)
+    assert {f"optimizer.exp_avg.{name}" for name in student} <= found.tensors.keys()
+    environment = json.loads((undisturbed / "environment.json").read_text())
+    assert environment["dataset_sha256"] == found.state["dataset"]
+
+
+@pytest.mark.parametrize("cuts", [(5,), (1, 8)], ids=["5+7", "1+7+4"])
+def test_parts_of_a_run_are_the_run(undisturbed, make_config, tmp_path, cuts):
+    for stop in (*cuts, STEPS):
+        torch.manual_seed(stop)  # a new process has other global random numbers
+        pretrain(make_config(tmp_path, train={"max_steps": stop}))
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_killed_between_checkpoints(undisturbed, make_config, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(_data: StepData) -> None:
+        raise Killed
+
+    config = make_config(tmp_path, train={"max_steps": STEPS, "checkpoint_every": 3})
+    with monkeypatch.context() as patch:
+        Meddler(patch, {9: die})
+        with pytest.raises(Killed):
+            pretrain(config)
+    assert saved(tmp_path).step == 6
+    assert len(numbers(tmp_path)) == 8  # two steps will be taken, and written, once more
+    pretrain(config)
+    assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_in_mid_step_ends_the_run_after_it(undisturbed, make_config, tmp_path, monkeypatch, number):
+    config = make_config(tmp_path, train={"max_steps": STEPS})
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        Meddler(patch, {4: lambda _data: os.kill(os.getpid(), number)})
+        assert pretrain(config).step == 4
+    assert saved(tmp_path).step == 4
+    assert signal.getsignal(number) == before
+    pretrain(config)
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_without_prefetch_the_bits_are_the_same(undisturbed, make_config, tmp_path):
+    pretrain(make_config(tmp_path, data={"prefetch": False}, train={"max_steps": STEPS}))
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_finished_run_is_left_as_it_is(undisturbed, make_config):
+    before = {path: path.read_bytes() for path in (undisturbed / CHECKPOINTS).rglob("*.*") if path.is_file()}
+    run = pretrain(make_config(undisturbed, train={"max_steps": 4}))  # fewer than it has
+    assert run.step == STEPS
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_training_on_does_not_touch_the_checkpoint_it_came_from(make_config, tmp_path):
+    pretrain(make_config(tmp_path, train={"max_steps": 2}))
+    first = next((tmp_path / CHECKPOINTS).iterdir())
+    pretrain(make_config(tmp_path, train={"max_steps": 3}))
+    assert checkpoint.verify(first) is None
+
+
+def test_a_broken_newest_checkpoint_costs_steps_not_the_run(undisturbed, make_config, tmp_path):
+    pretrain(make_config(tmp_path, train={"max_steps": 7, "checkpoint_every": 3}))
+    newest = max((tmp_path / CHECKPOINTS).iterdir())
+    (newest / "state.json").write_text("{}")
+    with pytest.warns(UserWarning, match="step-000000000007"):
+        pretrain(make_config(tmp_path, train={"max_steps": STEPS}))
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_full_disk_does_not_end_training_but_is_said_at_the_end(make_config, tmp_path, monkeypatch, capsys):
+    save, calls = checkpoint.save, []
+
+    def full_twice(folder: Path, made: Checkpoint, keep: int) -> Path:
+        calls.append(made.step)
+        if made.step in (4, 5):
+            raise OSError(28, "No space left on device")
+        return save(folder, made, keep)
+
+    monkeypatch.setattr(checkpoint, "save", full_twice)
+    config = make_config(tmp_path, train={"max_steps": 5, "checkpoint_every": 2})
+    with pytest.raises(OSError, match="No space left"):
+        pretrain(config)  # the last one is what the run was for
+    assert calls == [2, 4, 5]
+    assert "no checkpoint of step 4" in capsys.readouterr().err
+    assert saved(tmp_path).step == 2
+
+
+def test_a_skipped_step_is_written_down_and_passed(make_config, tmp_path, monkeypatch):
+    Meddler(monkeypatch, {3: spoil, 4: spoil})
+    run = pretrain(make_config(tmp_path, train={"max_steps": 6}))
+    assert run.step == 6
+    assert (run.guard.streak, run.guard.skipped) == (0, 2)
+    rows = numbers(tmp_path)
+    assert [row["loss"]["total"] == "nan" for row in rows] == [False, False, True, True, False, False]
+    noted = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in noted] == [3, 4]
+    assert [len(row["images"]) for row in noted] == [
+        rows[i]["images"] - rows[i - 1]["images"] for i in (2, 3)
+    ]
+    assert all("blob" in name for row in noted for name in row["images"])
+    assert all(tensor.isfinite().all() for tensor in saved(tmp_path).tensors.values())
+
+
+def test_three_in_a_row_stop_the_run_and_the_last_checkpoint_is_good(make_config, tmp_path, monkeypatch):
+    config = make_config(tmp_path, train={"max_steps": 9, "checkpoint_every": 2})
+    with monkeypatch.context() as patch:
+        Meddler(patch, {5: spoil, 6: spoil, 7: spoil})
+        with pytest.raises(NonFiniteError, match=r"step 7: .*blob"):
+            pretrain(config)
+    found = saved(tmp_path)
+    assert found.step == 6
+    assert all(tensor.isfinite().all() for tensor in found.tensors.values())
+    run = pretrain(config)  # the cause is mended: steps 5 and 6 stay skipped, each noted once
+    assert (run.step, run.guard.skipped) == (9, 2)
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 2
+
+
+def test_skipped_steps_after_the_checkpoint_are_noted_once(make_config, tmp_path, monkeypatch):
+    config = make_config(tmp_path, train={"max_steps": 5})
+
+    def die(_data: StepData) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        Meddler(patch, {2: spoil, 4: die})
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config)
+    Meddler(monkeypatch, {2: spoil})
+    pretrain(config)
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rooms", "message"),
+    [
+        ({"model": {"layers": 3}}, r"must fit the model of the config, got missing \['student.*blocks.2"),
+        ({"objective": {"head": {"prototypes": 32, "hidden": 32, "bottleneck": 16}}}, "got other shapes of"),
+        ({"data": {"lanes": 4}}, r"order of the images .* data.lanes 4 instead of 2"),
+        ({"data": {"window_blocks": 2}}, "data.window_blocks 2 instead of 1"),
+        ({"data": {"holdout": 0.0}}, "data.holdout 0.0 instead of 0.1"),
+    ],
+    ids=["layers", "prototypes", "lanes", "window", "holdout"],
+)
+def test_what_does_not_fit_the_checkpoint_is_refused(undisturbed, make_config, rooms, message):
+    with pytest.raises(ValueError, match=message):
+        open_run(make_config(undisturbed, **rooms))
+
+
+def test_another_seed_or_dataset_is_refused(undisturbed, make_config, other_dataset):
+    with pytest.raises(ValueError, match="seed 4 instead of 3"):
+        open_run(make_config(undisturbed).model_copy(update={"seed": 4}))
+    with pytest.raises(ValueError, match="dataset must be the one the run began with"):
+        open_run(make_config(undisturbed, data={"path": other_dataset}))
+
+
+def test_only_broken_checkpoints_are_no_new_start(make_config, tmp_path):
+    pretrain(make_config(tmp_path, train={"max_steps": 1}))
+    for file in (tmp_path / CHECKPOINTS).glob("*/manifest.json"):
+        file.unlink()
+    with pytest.raises(ValueError, match="must verify, got none that does"):
+        pretrain(make_config(tmp_path, train={"max_steps": 2}))
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.slow
+def test_memory_of_a_long_run_does_not_grow(make_config, tmp_path, monkeypatch):
+    seen: dict[int, float] = {}
+
+    def look(_data: StepData) -> None:
+        seen[len(seen)] = resident_mb()
+
+    Meddler(monkeypatch, dict.fromkeys(range(1, 501), look))
+    config = make_config(
+        tmp_path,
+        data={"lanes": 1, "pack_tokens": 128},
+        views={"locals": 1, "max_tokens": (16, 4), "min_tokens": (4, 1)},
+        model={"width": 16, "layers": 1},
+        train={"images": 10**6, "max_steps": 500, "checkpoint_every": 100, "log_every": 5},
+    )
+    pretrain(config)
+    assert len(seen) == 500
+    early = max(seen[step] for step in range(150, 200))
+    late = min(seen[step] for step in range(450, 500))
+    assert late - early < 3.0, [round(seen[step], 1) for step in range(0, 500, 50)]
