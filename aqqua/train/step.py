@@ -53,13 +53,14 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     model, optimizer = run.model, run.optimizer
     optimizer.zero_grad(set_to_none=True)
     total = Losses(*torch.zeros(4, device=run.device))
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.compute_dtype == torch.bfloat16):
+    with _mixed_precision(run):
         taught = [model.teach(batch) for batch in data.batches]
         targets = model.targets(taught, rates.temperature)
-        for batch, logits in zip(data.batches, taught, strict=True):
+    for batch, logits in zip(data.batches, taught, strict=True):
+        with _mixed_precision(run):
             losses = model.learn(batch, logits, targets, data.n_images)
-            losses.total.backward()
-            total = total.plus(losses)
+        losses.total.backward()
+        total = total.plus(losses)
     grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)
     values = {name: float(value) for name, value in vars(total).items()}
     entropy = _entropy(taught[0], targets.dino)
@@ -80,6 +81,10 @@ def image_ids(run: Run, data: StepData) -> list[str]:
         }
         found += [blocks[b][r].as_py() for b, r in zip(pack.block_I, pack.row_I.tolist(), strict=True)]
     return found
+
+
+def _mixed_precision(run: Run) -> torch.autocast:
+    return torch.autocast(run.device.type, torch.bfloat16, enabled=run.compute_dtype == torch.bfloat16)
 
 
 @torch.no_grad()
