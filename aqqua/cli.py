@@ -244,7 +244,9 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="folder of a run, or a .safetensors file")
+    parser.add_argument(
+        "model", type=Path, help="folder of a run, one of its checkpoints, or a .safetensors file"
+    )
     parser.add_argument("--data", type=Path, required=True, help="dataset")
     parser.add_argument(
         "--pooling", choices=("cls", "mean", "cls+mean"), default="cls", help="what a feature is"

@@ -1,4 +1,4 @@
-"""Finding the model that a path means: a run's teacher, or an exported safetensors file."""
+"""Finding the model that a path means: a run's teacher, one of its checkpoints, or an exported file."""
 
 from pathlib import Path
 
@@ -18,10 +18,14 @@ VIEWS_KEY = "aqqua.views"
 
 
 def load_embedder(path: Path, pooling: Pooling = "cls") -> Embedder:
-    """The teacher's backbone of a run's newest checkpoint, or of an exported file, on the best device.
+    """The teacher's backbone, on the best device.
+
+    Args:
+        path: a run (its newest whole checkpoint), one checkpoint of a run, or an exported file.
+        pooling: what becomes the feature of an image.
 
     Raises:
-        ValueError: neither a run with a checkpoint nor an aqqua safetensors file.
+        ValueError: none of these.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, views = _from_run(path) if path.is_dir() else _from_file(path)
@@ -36,8 +40,9 @@ def untrained(embedder: Embedder, seed: int) -> Embedder:
 
 
 def run_config(path: Path) -> PretrainConfig | None:
-    """The config of a run's folder; None for an exported file."""
-    return load_config(PretrainConfig, path / CONFIG) if path.is_dir() and (path / CONFIG).exists() else None
+    """The config of a run, or of the run of a checkpoint; None for an exported file."""
+    file = _run_folder(path) / CONFIG
+    return load_config(PretrainConfig, file) if path.is_dir() and file.exists() else None
 
 
 def save_embedder(embedder: Embedder, out: Path) -> None:
@@ -57,13 +62,23 @@ def save_embedder(embedder: Embedder, out: Path) -> None:
     save_model(out, embedder.backbone, embedder.backbone.config, about)
 
 
+def _run_folder(path: Path) -> Path:
+    absolute = path.absolute()
+    return absolute.parents[1] if absolute.parent.name == CHECKPOINTS else absolute
+
+
 def _from_run(path: Path) -> tuple[VisionTransformer, ViewConfig]:
-    config = run_config(path)
-    newest = checkpoint.load_newest(path / CHECKPOINTS) if config else None
-    if config is None or newest is None:
+    config, run = run_config(path), _run_folder(path)
+    if config is None:
+        saved = None
+    elif run == path.absolute():
+        saved = checkpoint.load_newest(run / CHECKPOINTS)
+    else:
+        saved = checkpoint.load(path)
+    if config is None or saved is None:
         raise ValueError(f"model: the folder must be a run with a checkpoint, got {path}; see aqqua pretrain")
     backbone = VisionTransformer(config.model)
-    weights = {k.removeprefix(_TEACHER): v for k, v in newest.tensors.items() if k.startswith(_TEACHER)}
+    weights = {k.removeprefix(_TEACHER): v for k, v in saved.tensors.items() if k.startswith(_TEACHER)}
     backbone.load_state_dict(weights)
     return backbone, config.views
 

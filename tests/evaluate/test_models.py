@@ -99,3 +99,19 @@ def test_export_refuses_a_used_name_and_one_it_could_not_read_back(tiny_run, tmp
     with pytest.raises(ValueError, match=r"must be named \.safetensors"):
         save_embedder(embedder, tmp_path / "model.bin")
     assert not (tmp_path / "model.bin").exists()
+
+
+def test_one_checkpoint_of_a_run_can_be_named(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    newest = checkpoint.load_newest(folder)
+    assert newest
+    earlier = folder / f"step-{newest.step:012d}"
+    moved = {name: t + 1 if t.is_floating_point() else t for name, t in newest.tensors.items()}
+    checkpoint.save(folder, checkpoint.Checkpoint(newest.step + 1, moved, newest.state))
+    assert run_config(earlier) == run_config(tiny_run)
+    assert fingerprint(load_embedder(earlier).backbone) == fingerprint(load_embedder(tiny_run).backbone)
+    assert fingerprint(load_embedder(folder.parent).backbone) != fingerprint(load_embedder(earlier).backbone)
+    (earlier / "tensors.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="must be whole"):
+        load_embedder(earlier)
