@@ -1,25 +1,35 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
-# They need Python 3.11 or newer with venv, a C++17 compiler, and nothing else.
+# They need Python 3.11 or newer with venv and its headers (Debian: python3-venv python3-dev), a C++17
+# compiler (g++) and make. .ci/run installs what is missing of these.
+#
+# On Linux x86 PyPI's torch is the CUDA build, gigabytes of it. On a machine without a GPU:
+#   make demo TORCH_ARGS="--index-url INDEX"
 
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-PIP    := $(BIN)/pip --disable-pip-version-check
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+PYTHON     ?= python3
+VENV       ?= .venv
+TORCH_ARGS ?=
+BIN        := $(VENV)/bin
+PIP        := $(BIN)/pip --disable-pip-version-check
+SOURCES    := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 
 DEMO        ?= demo
 DEMO_IMAGES ?= 1500
 DEMO_ARGS   ?=
+# `make demo` removes only what an earlier demo made, and only from a folder with this file in it.
+MARKER      := .aqqua-demo
+DEMO_MADE   := ocean dataset run scores.json embeddings.parquet
 
-.PHONY: demo test check format clean
+.PHONY: demo demo-folder test check shapes format clean
 
-demo: $(VENV)/.runtime
-	rm -rf $(DEMO)
-	$(BIN)/aqqua sample $(DEMO)/ocean --images $(DEMO_IMAGES)
-	$(BIN)/aqqua ingest $(DEMO)/ocean --out $(DEMO)/dataset
-	$(BIN)/aqqua pretrain configs/sample.yaml data.path=$(DEMO)/dataset run=$(DEMO)/run $(DEMO_ARGS)
-	$(BIN)/aqqua evaluate $(DEMO)/run --data $(DEMO)/dataset --against untrained --out $(DEMO)/scores.json
-	$(BIN)/aqqua embed $(DEMO)/run --data $(DEMO)/dataset --out $(DEMO)/embeddings.parquet
+demo: demo-folder $(VENV)/.runtime
+	mkdir -p "$(DEMO)"
+	touch "$(DEMO)/$(MARKER)"
+	cd "$(DEMO)" && rm -rf $(DEMO_MADE)
+	$(BIN)/aqqua sample "$(DEMO)/ocean" --images $(DEMO_IMAGES)
+	$(BIN)/aqqua ingest "$(DEMO)/ocean" --out "$(DEMO)/dataset"
+	$(BIN)/aqqua pretrain configs/sample.yaml data.path="$(DEMO)/dataset" run="$(DEMO)/run" $(DEMO_ARGS)
+	$(BIN)/aqqua evaluate "$(DEMO)/run" --data "$(DEMO)/dataset" --against untrained --out "$(DEMO)/scores.json"
+	$(BIN)/aqqua embed "$(DEMO)/run" --data "$(DEMO)/dataset" --out "$(DEMO)/embeddings.parquet"
 	@echo
 	@echo "raw instrument files   $(DEMO)/ocean"
 	@echo "dataset                $(DEMO)/dataset   (quarantine.parquet says what was refused and why)"
@@ -27,6 +37,11 @@ demo: $(VENV)/.runtime
 	@echo "scores                 $(DEMO)/scores.json"
 	@echo "embeddings             $(DEMO)/embeddings.parquet"
 	@echo "your own data:         $(BIN)/aqqua ingest PATH... --out DATASET   (docs/own-data.md)"
+
+demo-folder:
+	@test -n "$(DEMO)" || { echo "make demo: DEMO must name a folder, got nothing; leave it out" >&2; exit 2; }
+	@test ! -e "$(DEMO)" || test -f "$(DEMO)/$(MARKER)" || { echo "make demo: DEMO must be new or the folder\
+	 of an earlier demo (with $(MARKER) in it), got $(DEMO); choose another DEMO=" >&2; exit 2; }
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -36,6 +51,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) test
+	$(MAKE) shapes
+
+# The shapes written in signatures, checked on every call.
+shapes: $(VENV)/.dev
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/model tests/objective tests/kernels tests/plan \
+	    --jaxtyping-packages=aqqua,beartype.beartype $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -44,14 +65,24 @@ format: $(VENV)/.dev
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+# torch first, by itself: it alone takes TORCH_ARGS, and what takes so long should be named.
+$(VENV)/.torch: $(BIN)/python constraints.txt
+	@echo "installing torch; on Linux x86 this is the CUDA build (gigabytes) unless TORCH_ARGS names another"
+	$(PIP) install -q -c constraints.txt $(TORCH_ARGS) torch
+	@touch $@
+
 # The editable install builds aqqua._core; it is repeated when a source of it changes.
-$(VENV)/.runtime: $(BIN)/python $(SOURCES)
+$(VENV)/.runtime: $(VENV)/.torch $(SOURCES)
 	$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
+# torchvision belongs to the build of torch, so it comes from the same place.
 $(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) install -q -c constraints.txt $(TORCH_ARGS) torchvision
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build demo aqqua/_core*.so *.egg-info
+	test ! -f "$(DEMO)/$(MARKER)" || rm -rf "$(DEMO)"
+	test ! -f "$(VENV)/pyvenv.cfg" || rm -rf "$(VENV)"
+	rm -rf build aqqua/_core*.so *.egg-info

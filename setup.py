@@ -1,11 +1,26 @@
-"""Builds aqqua._core from csrc/. Everything else stands in pyproject.toml."""
+"""Builds aqqua._core from csrc/ and takes configs/ along. Everything else stands in pyproject.toml."""
 
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildPython(build_py):
+    """Also installs the runs of configs/ as aqqua/configs; an editable install finds them where they are."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            goal = Path(self.build_lib, "aqqua", "configs")
+            goal.mkdir(parents=True, exist_ok=True)
+            for path in sorted(Path("configs").glob("*.yaml")):
+                self.copy_file(str(path), str(goal / path.name))
+
 
 setup(
+    cmdclass={"build_py": BuildPython},
     ext_modules=[
         Pybind11Extension(
             "aqqua._core",
@@ -15,5 +30,5 @@ setup(
             # -ffp-contract=off: no fused multiply-add, so that results equal the Python references.
             extra_compile_args=["-O3", "-ffp-contract=off", "-Wall", "-Wextra"],
         )
-    ]
+    ],
 )

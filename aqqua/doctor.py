@@ -2,12 +2,14 @@
 
 import platform
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 import aqqua
 
+BUILT = "built"
 OPTIONAL = {
     "lmdb": "the AqQua release form: pip install 'aqqua[release]'",
     "blosc2": "the AqQua release form: pip install 'aqqua[release]'",
@@ -20,9 +22,9 @@ def examine() -> dict[str, Any]:
     import torch
 
     from aqqua.kernels.attention import available, choose
-    from aqqua.render import choose as choose_renderer
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    core = _core()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return {
         "aqqua": aqqua.__version__,
@@ -32,12 +34,29 @@ def examine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name()
         if device.type == "cuda"
         else f"cpu, {torch.get_num_threads()} threads",
-        "C++ core": "built" if find_spec("aqqua._core") else "missing: pip install . builds it",
+        "C++ core": core,
         "attention that serves": choose(device, dtype),
         **{f"attention {name}": what for name, what in available().items()},
-        "renderer that serves": choose_renderer("auto")[0],
+        "renderer that serves": _renderer() if core == BUILT else "none: it needs the C++ core",
         **{name: _found(name, use) for name, use in OPTIONAL.items()},
     }
+
+
+def _core() -> str:
+    """Looked at before anything that imports it, so that its absence is an answer and not an error."""
+    if find_spec("aqqua._core") is None:
+        return "missing: pip install . builds it"
+    try:
+        import_module("aqqua._core")
+    except ImportError as error:  # built for another Python, or a library it needs is gone
+        return f"cannot be loaded ({error}): pip install --force-reinstall . builds it anew"
+    return BUILT
+
+
+def _renderer() -> str:
+    from aqqua.render import choose
+
+    return choose("auto")[0]
 
 
 def _found(package: str, use: str) -> str:

@@ -1,14 +1,19 @@
 """From what a user types to a dataset: paths and URLs, their readers, one store."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 from aqqua.instruments.detect import READERS, find
-from aqqua.instruments.ifcb_dashboard import fetch_dashboard
+from aqqua.instruments.ifcb_dashboard import dashboard_name, fetch_dashboard
 from aqqua.instruments.record import ReadOptions
-from aqqua.instruments.registry import UM_PER_PX_RANGE
+from aqqua.instruments.registry import UM_PER_PX_RANGE, registry
 from aqqua.instruments.tree import Tree, open_tree
 from aqqua.store.write import IngestReport, Progress, ingest
+
+LIKE_ENOUGH = 0.5  # of difflib: a name less like the one given is no suggestion
 
 
 def ingest_paths(
@@ -21,10 +26,12 @@ def ingest_paths(
     workers: int | None = None,
     command: str = "",
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> IngestReport:
     """Read folders, archives and IFCB dashboard URLs into one dataset at `out`.
 
-    A dashboard is first copied beside the output, to `<out>.download`, where a second try finds it.
+    A dashboard is first copied beside the output, to a folder of its own in `<out>.download`, where a
+    second try with the same URL finds it. The folder is kept: delete it when the dataset is whole.
 
     Args:
         paths: inputs; each becomes the first part of its images' ids.
@@ -34,14 +41,18 @@ def ingest_paths(
         seed: of the shuffle.
         workers: decoding processes; None is one per core.
         command: how the dataset is made, kept in its manifest.
-        progress: called with the stage, images done and images in all.
+        progress: called with the stage, what is done and what there is in all: bins in the stage
+            'download', images in the stages after it.
+        note: called with a line the user should read before the work begins.
 
     Raises:
         ValueError, FileNotFoundError: an input that is not there, an output that is, or an option
             out of range; the options are looked at before any input.
+        RuntimeError: the list of a dashboard's bins could not be fetched.
     """
     _check(paths, out, options, only, workers)
-    trees = _open_all([_local(path, out) for path in paths])
+    options = _spelled(options, note)
+    trees = _open_all(paths, out.with_name(out.name + ".download"), progress)
     found = ((tree, find(tree, options, only)) for tree in trees)
     return ingest(found, out, seed=seed, workers=workers, progress=progress, command=command)
 
@@ -69,23 +80,56 @@ def _check(
     twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"ingest: every input must be given once, got {twice[0]} again; leave one out")
+    for path in paths:
+        if _is_url(path):
+            dashboard_name(path)
 
 
-def _local(path: str, out: Path) -> Path:
-    if path.startswith(("http://", "https://")):
-        return fetch_dashboard(path, out.with_name(out.name + ".download"))
-    return Path(path)
+def _spelled(options: ReadOptions, note: Callable[[str], None] | None) -> ReadOptions:
+    """The instrument as the registry spells it; a name it does not have is kept, and spoken of."""
+    given = options.instrument
+    if not given or given == "unknown":
+        return options
+    names = {name.lower(): name for name in registry()}
+    known = names.get(given.lower())
+    if known is not None:
+        return replace(options, instrument=known)
+    if note is not None:
+        near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=LIKE_ENOUGH)
+        meant = f"did you mean {names[near[0]]}?" if near else f"known are {', '.join(registry())}"
+        note(f"{given} is not in the instrument registry, nothing is known of its scale; {meant}")
+    return options
 
 
-def _open_all(paths: Sequence[Path]) -> list[Tree]:
+def _is_url(path: str) -> bool:
+    return path.startswith(("http://", "https://"))
+
+
+def _open_all(paths: Sequence[str], downloads: Path, progress: Progress | None) -> list[Tree]:
     """Trees with distinct labels: a second input of the same name becomes `name~2`."""
+    # Local inputs first: a path that is not there is told before hours of download.
+    local = {path: open_tree(Path(path)) for path in paths if not _is_url(path)}
     trees: list[Tree] = []
     for path in paths:
-        tree = open_tree(path)
-        same = sum(t.label.partition("~")[0] == tree.label for t in trees)
-        tree.label += f"~{same + 1}" if same else ""
+        tree = local.get(path) or _open_dashboard(path, downloads, progress)
+        taken, name, number = {t.label for t in trees}, tree.label, 1
+        while tree.label in taken:
+            number += 1
+            tree.label = f"{name}~{number}"
         trees.append(tree)
     return trees
+
+
+def _open_dashboard(url: str, downloads: Path, progress: Progress | None) -> Tree:
+    """What a URL means, in a folder of its own: two URLs never mix their bins or their failures."""
+    name = dashboard_name(url)
+    folder = downloads / f"{name}-{blake2b(url.encode(), digest_size=4).hexdigest()}"
+
+    def on_bin(done: int, total: int) -> None:
+        if progress is not None:
+            progress("download", done, total)
+
+    return open_tree(fetch_dashboard(url, folder, on_bin=on_bin), label=name)
 
 
 def report_lines(report: IngestReport) -> list[str]:

@@ -3,7 +3,6 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -21,7 +20,7 @@ class Bar:
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Bar":
         if self._console.is_terminal:
             self._live = Progress(
                 TextColumn("{task.description}"),
@@ -41,10 +40,19 @@ class Bar:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, done: int, note: str = "") -> None:
-        """So much is done in all."""
+    def stage(self, title: str, unit: str) -> None:
+        """Another part of the work begins, counted from 0; naming the present one again changes nothing."""
+        if (title, unit) == (self.title, self.unit):
+            return
+        self.title, self.unit, self.total = title, unit, None
         if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=done, note=note or self.unit)
+            self._live.reset(self._task, description=title, total=None, note=unit)
+
+    def update(self, done: int, note: str = "", *, total: int | None = None) -> None:
+        """So much is done, of so much in all where that is known only now."""
+        self.total = self.total if total is None else total
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=done, total=self.total, note=note or self.unit)
         elif time.monotonic() - self._last_line > LOG_EVERY_S:
             self._last_line = time.monotonic()
             share = f" of {self.total}" if self.total else ""

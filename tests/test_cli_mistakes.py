@@ -105,6 +105,23 @@ MISTAKES = {
     ),
     "export of no run": ("export {p}/empty --out {p}/x.safetensors", "must be a run with a checkpoint"),
     "export into a file": ("export {p}/trained --out {p}/there.safetensors", "must not exist yet"),
+    "export as a release of a run": (
+        "export {p}/trained --format aqqua-release --out {p}/x",
+        "must hold dataset.json",
+    ),
+    "export as a release over another": (
+        "export {p}/dataset --format aqqua-release --out {p}/full",
+        "must not exist yet",
+    ),
+    "export to Hugging Face over another": (
+        "export {p}/trained --format hugging-face --out {p}/full",
+        "must not exist yet",
+    ),
+    "export to Hugging Face of a model it cannot express": (
+        "export {p}/trained --format hugging-face --out {p}/x",
+        "must have position 'learned'",
+    ),
+    "export as an unknown form": ("export {p}/trained --format onnx --out {p}/x", "invalid choice"),
     "export as something else": ("export {p}/trained --out {p}/x.pth", "must be named .safetensors"),
 }
 

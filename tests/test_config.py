@@ -193,6 +193,14 @@ def test_every_config_of_the_project_loads(path):
     assert config.optim.lr > 0
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_begins_with_its_command_hardware_and_score(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+    for part in (f"aqqua pretrain configs/{path.name}", "aqqua evaluate", "Hardware:", "Score:"):
+        assert part in header, part
+
+
 def test_there_are_configs():
     assert CONFIGS
 

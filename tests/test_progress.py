@@ -33,6 +33,20 @@ def test_work_of_unknown_length_is_counted(capsys, clock):
     assert capsys.readouterr().err.split() == ["fetch:", "7", "bins"]
 
 
+def test_each_stage_is_counted_by_itself(capsys, clock):
+    with Bar("ingest", None, "images") as bar:
+        for stage, total in (("reading", None), ("writing", 80)):
+            for done in range(0, 81, 8):
+                clock[0] += 3
+                bar.stage(stage, "images")
+                bar.update(done, total=total)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "reading: 40 images "
+    assert lines[-1].startswith("writing: ")
+    assert " of 80 images" in lines[-1]
+    assert len(lines) <= 66 / LOG_EVERY_S
+
+
 def test_nothing_goes_to_standard_output(capsys, clock):
     with Bar("ingest", 10) as bar:
         bar.say("headline")
@@ -67,9 +81,11 @@ def test_a_terminal_gets_a_live_bar(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     with Bar("pretrain", 40, "images") as bar:
         bar.update(40, "loss 3.2")
+        bar.stage("judging", "fits")
+        bar.update(2, total=7)
         bar.say("a line that stays")
     written = terminal.getvalue()
     assert "pretrain" in written
-    assert "40/40" in written
-    assert "loss 3.2" in written
+    assert "judging" in written
+    assert "2/7" in written
     assert "a line that stays" in written

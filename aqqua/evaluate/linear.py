@@ -1,13 +1,19 @@
 """Linear probe: multinomial logistic regression on frozen, standardised features."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 STRENGTHS = (0.01, 0.1, 1.0)  # inverse regularisation tried; the best on a part of the training rows is taken
+FITS = len(STRENGTHS) + 1  # one for each strength, then with the best on all rows
 VALIDATION_SHARE = 0.2
 MAX_ITERATIONS = 300
+
+
+def _silent(_done: int) -> None:
+    """Progress that nobody watches."""
 
 
 def linear_predict(
@@ -15,12 +21,13 @@ def linear_predict(
     labels_N: Int[np.ndarray, " N"],
     test_MD: Float[np.ndarray, "M D"],
     seed: int,
+    advance: Callable[[int], None] = _silent,
 ) -> tuple[Int[np.ndarray, " M"], float]:
     """Class of each test row, and the regularisation that was chosen.
 
     The strength is chosen on a validation part of the training rows by macro-F1, then all of them
     are used; the test rows are never looked at. Of training rows of a single class, that class is
-    the answer.
+    the answer. `advance` is called with the fits done, FITS in all.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
@@ -39,11 +46,15 @@ def linear_predict(
             return model.fit(train_ND[rows], labels_N[rows])
 
     scores = dict.fromkeys(STRENGTHS, 0.0)
-    for strength in STRENGTHS if validation_N.any() else ():
+    for done, strength in enumerate(STRENGTHS if validation_N.any() else ()):
+        advance(done)
         predicted = fit(strength, ~validation_N).predict(train_ND[validation_N])
         scores[strength] = f1_score(labels_N[validation_N], predicted, average="macro", zero_division=0)
     best = max(scores, key=lambda s: scores[s])
-    return fit(best, np.ones(len(train_ND), bool)).predict(test_MD), best
+    advance(FITS - 1)
+    predicted = fit(best, np.ones(len(train_ND), bool)).predict(test_MD)
+    advance(FITS)
+    return predicted, best
 
 
 def _validation(labels_N: Int[np.ndarray, " N"], seed: int) -> Bool[np.ndarray, " N"]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 import aqqua
 from aqqua.evaluate.features import Embedder, Pooling, all_features, fingerprint, pixel_features
 from aqqua.evaluate.knn import knn_predict
-from aqqua.evaluate.linear import linear_predict
+from aqqua.evaluate.linear import FITS, linear_predict
 from aqqua.evaluate.metrics import Scores, score
 from aqqua.evaluate.models import load_embedder, run_config, untrained
 from aqqua.progress import Bar
@@ -118,7 +119,8 @@ def probe(features_ND: np.ndarray, split: Split, *, linear: bool = True) -> dict
         for k in NEIGHBOURS
     }
     if linear:
-        predicted, _ = linear_predict(train, labels, test, seed=0)
+        with Bar("linear probe", FITS, "fits") as bar:
+            predicted, _ = linear_predict(train, labels, test, seed=0, advance=lambda done: bar.update(done))
         found["linear"] = score(truth, predicted, split.names)
     return found
 
@@ -141,7 +143,8 @@ def split_labelled(dataset: Dataset, holdout: float) -> Split:
     number = {name: i for i, name in enumerate(names)}
     label = np.array([number.get(name, -1) if ok else -1 for name, ok in zip(written, trusted, strict=True)])
     train = np.flatnonzero((label >= 0) & ~tested)
-    seen = {content for content in table["content"].take(train).to_pylist()}
+    # Pretraining saw every image of the training groups, labelled or not.
+    seen = set(table["content"].filter(pa.array(~tested)).to_pylist())
     test = np.flatnonzero((label >= 0) & tested)
     copies = np.array([content in seen for content in table["content"].take(test).to_pylist()], bool)
     left_out = {

@@ -8,19 +8,20 @@ that format with all its subfolders, and an image there that the format does not
 `only="folder"` if it is meant to be one.
 
 So read = accepted + quarantined: what the tree refused, what readers found and refused, images
-left over and archives that cannot be opened all come out once. Tests:
-tests/instruments/test_detect.py.
+left over and archives that cannot be opened all come out once. Two readers, or two copies of one
+folder, may name an image alike: the store keeps the first and refuses the others as
+`duplicate_id` (aqqua.store.parts), which needs no list of all ids in memory. Tests:
+tests/instruments/test_detect.py, tests/test_ingest.py.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Protocol, cast
 
 from aqqua.instruments.image import SUFFIXES
-from aqqua.instruments.record import Found, ReadOptions, Reason, Record, Rejected
+from aqqua.instruments.record import Found, ReadOptions, Reason, Rejected
 from aqqua.instruments.tree import Tree
 
 # Most particular first. planktoscope before ecotaxa: its export is an EcoTaxa zip with more in it.
@@ -58,7 +59,7 @@ def find(tree: Tree, options: ReadOptions, only: str | None = None) -> Iterator[
         raise ValueError(
             f"format: must be one of {', '.join(READERS)}, got {only}; leave it out to detect it"
         )
-    return _unique(_find(tree, options, (only.lower(),) if only else READERS))
+    return _find(tree, options, (only.lower(),) if only else READERS)
 
 
 def _find(tree: Tree, options: ReadOptions, names: tuple[str, ...]) -> Iterator[Found]:
@@ -103,20 +104,6 @@ def _left_over(tree: Tree, anything: bool, names: tuple[str, ...]) -> Iterator[R
         yield Rejected(
             source=tree.label, reason="unsupported_format", detail=f"nothing for: {', '.join(names)}"
         )
-
-
-def _unique(found: Iterable[Found]) -> Iterator[Found]:
-    """Refuse an object id that came before. Keeps 16 bytes of hash per image, never the ids."""
-    seen: set[bytes] = set()
-    for item in found:
-        if isinstance(item, Record):
-            key = hashlib.blake2b(item.object_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            if key in seen:
-                detail = f"object id {item.object_id!r} came before in this input"
-                yield Rejected(source=item.source, reason="duplicate_id", detail=detail)
-                continue
-            seen.add(key)
-        yield item
 
 
 def load_reader(name: str) -> Reader:

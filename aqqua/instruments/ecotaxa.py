@@ -34,8 +34,6 @@ from aqqua.instruments.tree import Tree
 NAME = "ecotaxa"
 TABLE_SUFFIXES = (".tsv", ".txt")
 PACKED_SUFFIXES = (".tsv.gz", ".txt.gz")
-# Who burns footers: ZooProcess and UVPapp. Unknown is looked at too; the detector decides.
-FOOTER_INSTRUMENTS = frozenset({"ZooScan", "UVP5", "UVP5sd", "UVP5hd", "UVP6", "unknown"})
 
 
 def claim(tree: Tree) -> frozenset[str]:
@@ -153,8 +151,8 @@ def _record(reading: _Reading, row: Row, member: str) -> Record:
         sample=row.get("sample_id"),
         group=row.get("sample_id") or row.get("acq_id") or folder or PurePosixPath(reading.table).stem,
         time=cells.when(row),
-        lat=cells.coordinate(row, "object_lat", 90),
-        lon=cells.coordinate(row, "object_lon", 180),
+        lat=cells.coordinate(row, "object_lat"),
+        lon=cells.coordinate(row, "object_lon"),
         depth_m=cells.depth_m(row),
         volume_l=cells.volume_l(row, name),
         label=label,
@@ -167,8 +165,10 @@ def _record(reading: _Reading, row: Row, member: str) -> Record:
 
 
 def _pixels(row: Row, member: str, instrument: str) -> PixelSource:
-    rows = cells.number(row, "process_footerheight_px") or facts(instrument).footer_px
-    if rows or instrument in FOOTER_INSTRUMENTS:
+    """Without a footer where the picture has one; pictures of an unknown instrument are looked at too."""
+    usual = FOOTER_PX if instrument == "unknown" else facts(instrument).footer_px
+    rows = cells.number(row, "process_footerheight_px") or usual
+    if rows:
         return FooterImage(member, int(rows) if 1 <= rows <= 200 else FOOTER_PX)
     return EncodedImage(member)
 

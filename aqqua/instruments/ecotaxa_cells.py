@@ -5,18 +5,17 @@ is refused with bad_metadata: kept as None it would be a silent loss, kept as it
 maps. Formulas and formats: ecotaxa_back py/DB/Object.py and py/DB/helpers, tested on its imports.
 """
 
-import math
 import re
 from datetime import UTC, datetime, timedelta
 
+from aqqua.instruments.degrees import parse_degrees
 from aqqua.instruments.ecotaxa_table import Row
+from aqqua.instruments.numbers import TABLE_NO_DATA, finite, is_missing
+from aqqua.instruments.ranges import DEPTH_M, LATITUDE, LONGITUDE
 from aqqua.instruments.record import LabelStatus, ReadOptions, RejectedInputError
 from aqqua.instruments.registry import facts
 from aqqua.instruments.scale import SCANNER_PIXEL_UM, UVP_PIXEL_UM
 
-MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
-MISSING_NUMBERS = frozenset({9999.0, 99999.0, 999999.0, 9999999.0})  # of either sign; all seen
-DEPTH_M = (-10.0, 12_000.0)  # pressure sensors read slightly negative at the surface
 YEARS = (1800, 2100)
 
 MM_COLUMNS = ("process_particle_pixel_size_mm", "process_pixel_size_mm", "acq_pixel_size_mm", "acq_pixel_mm")
@@ -58,7 +57,7 @@ _INSTRUMENTS = tuple(
         (r"isiis", "ISIIS"),
         (r"cpics", "CPICS"),
         (r"loki", "LOKI"),
-        (r"zoo[ _-]?cam", "ZooCam"),
+        (r"zoo[ _-]?cam", "ZooCAM"),
         (r"zoo[ _-]?scan|hydroptic", "ZooScan"),
         (r"\bvpr", "VPR"),
         (r"planktivore", "Planktivore"),
@@ -73,7 +72,6 @@ STATUSES: dict[str, LabelStatus] = {
     "dubious": "dubious",
     "discarded": "discarded",
 }
-_DMS = re.compile(r"([+-]?)(\d+)[°º](\d+(?:\.\d+)?)[' ]\s*(\d+(?:\.\d+)?)[\" ]*")
 _DATE = re.compile(r"(\d{4})(-?)(\d{2})\2(\d{2})")
 _TIME = re.compile(r"(\d{1,6}|\d{1,2}:\d{1,2}(?::\d{1,2})?)(?:\.(\d+))?Z?")
 
@@ -85,36 +83,34 @@ def number(row: Row, column: str) -> float | None:
         RejectedInputError: bad_metadata, the cell holds no number.
     """
     text = row.get(column)
-    if text.lower() in MISSING:
+    if is_missing(text):
         return None
-    try:
-        value = float(text.replace(",", ".") if text.count(",") == 1 else text)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value):
+    value = finite(_pointed(text))
+    if value is None:
         raise RejectedInputError("bad_metadata", f"{column} must be a number, got {text[:40]!r}")
-    return None if abs(value) in MISSING_NUMBERS else value
+    return None if abs(value) in TABLE_NO_DATA else value
 
 
-def coordinate(row: Row, column: str, limit: float) -> float | None:
-    """Degrees from a decimal or from `DD°MM SS` (UVPapp), within ±limit.
+def _pointed(text: str) -> str:
+    """A decimal comma as a point; with two commas it is no number."""
+    return text.replace(",", ".") if text.count(",") == 1 else text
 
-    Degrees, minutes and seconds: deg + (MM + SS/60)/60, with the sign of deg.
+
+def coordinate(row: Row, column: str) -> float | None:
+    """Degrees of object_lat or object_lon, decimal or as `DD°MM SS` (UVPapp); None where missing.
+
+    Raises:
+        RejectedInputError: bad_metadata, the cell holds no coordinate or one that cannot be.
     """
-    parts = _DMS.fullmatch(row.get(column))
-    if parts:
-        degrees, minutes, seconds = (float(part) for part in parts.group(2, 3, 4))
-        size = degrees + (minutes + seconds / 60) / 60
-        value = -size if parts[1] == "-" else size
-        true = minutes < 60 and seconds < 60
-    else:
-        found = number(row, column)
-        if found is None:
-            return None
-        value, true = found, True
-    if not true or abs(value) > limit:
+    text = row.get(column)
+    if is_missing(text) or abs(finite(_pointed(text)) or 0) in TABLE_NO_DATA:
+        return None
+    limits = LATITUDE if column == "object_lat" else LONGITUDE
+    value = parse_degrees(_pointed(text), limits)
+    if value is None:
         raise RejectedInputError(
-            "bad_metadata", f"{column} must be within ±{limit:g}°, got {row.get(column)[:40]!r}"
+            "bad_metadata",
+            f"{column} must be within ±{limits[1]:g}°, got {text[:40]!r}",
         )
     return value
 
@@ -146,7 +142,7 @@ def when(row: Row) -> datetime | None:
 
 
 def _is_missing(text: str) -> bool:
-    return text.lower() in MISSING or re.fullmatch("9{4,}", text) is not None
+    return is_missing(text) or re.fullmatch("9{4,}", text) is not None
 
 
 def _clock(text: str) -> tuple[int, int, int]:

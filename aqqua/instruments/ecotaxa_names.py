@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import cast
 
 from aqqua.instruments.ecotaxa_table import Row
 from aqqua.instruments.record import Reason, RejectedInputError
@@ -24,7 +24,7 @@ class ImageFinder:
     _refused: dict[str, Reason] = field(default_factory=dict)
 
     @classmethod
-    def over(cls, tree: Tree, images: Iterable[str]) -> Self:
+    def over(cls, tree: Tree, images: Iterable[str]) -> "ImageFinder":
         finder = cls(tree, set(images))
         for image in finder.images:
             finder._any_case.setdefault(image.casefold(), []).append(image)

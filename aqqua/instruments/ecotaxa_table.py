@@ -7,7 +7,6 @@ never close. Files are streamed: a table of a million objects is never held in m
 Source: ecotaxa_back py/BO/TSVFile.py (tab, quote '"', latin-1 then utf-8-sig); its test imports.
 """
 
-import codecs
 import csv
 import io
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from aqqua.instruments.record import RejectedInputError
+from aqqua.instruments.text_encoding import bom_encoding, text_encoding
 from aqqua.instruments.tree import Tree
 
 HEAD_BYTES = 1 << 16  # the header row of the widest table EcoTaxa accepts (620 columns) fits well
@@ -22,7 +22,6 @@ MAX_LINE = 1 << 20  # characters; a longer line is not a table
 MAX_CELL_LINES = 20  # a quoted cell may hold line ends; one that stays open for longer never closes
 IDENTITY = ("object_id", "img_file_name")  # columns without which a table lists no images
 _TYPE_CELL = re.compile(r"\[\w*\]")
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def header(tree: Tree, member: str) -> list[str]:
     """Column names, stripped and in lower case; [] if the member is no text table."""
     try:
         head = tree.read(member, 0, HEAD_BYTES)
-        text = head.decode(_bom_encoding(head) or "latin-1", errors="replace")
+        text = head.decode(bom_encoding(head) or "latin-1", errors="replace")
     except Exception:  # a broken archive member; whoever reads the rows says why
         return []
     if "\0" in text:
@@ -66,7 +65,7 @@ def read_rows(tree: Tree, member: str, wanted: frozenset[str], optional: frozens
     if tree.size(member) == 0:
         raise RejectedInputError("empty_file", "a table of 0 bytes")
     try:
-        encoding = _encoding(tree, member)
+        encoding = text_encoding(tree, member)
         with tree.open(member) as raw, io.TextIOWrapper(raw, encoding=encoding, newline=None) as text:
             yield from _rows(text, wanted, optional)
     except RejectedInputError:
@@ -145,24 +144,3 @@ def _names(cells: list[str]) -> list[str]:
 
 def _is_type_row(cells: list[str]) -> bool:
     return all(_TYPE_CELL.fullmatch(cell) for cell in cells if cell)
-
-
-def _bom_encoding(head: bytes) -> str | None:
-    return next((encoding for bom, encoding in _BOMS if head.startswith(bom)), None)
-
-
-def _encoding(tree: Tree, member: str) -> str:
-    """By the BOM; else UTF-8 if all bytes are (accented latin-1 text never is by chance); else latin-1."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with tree.open(member) as raw:
-        chunk = raw.read(1 << 20)
-        if bom := _bom_encoding(chunk):
-            return bom
-        try:
-            while chunk:
-                decoder.decode(chunk)
-                chunk = raw.read(1 << 20)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "latin-1"
-    return "utf-8"

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from aqqua.instruments.companion import read_companion
+from aqqua.instruments.companion import MAX_LONG_TABLE_BYTES, read_companion
+from aqqua.instruments.degrees import parse_degrees
 from aqqua.instruments.image import SUFFIXES, Box, EncodedImage
-from aqqua.instruments.ini import number, sections
+from aqqua.instruments.ini import sections
+from aqqua.instruments.numbers import finite_within, number
+from aqqua.instruments.ranges import LATITUDE, LONGITUDE
 from aqqua.instruments.record import Found, ReadOptions, Record, Rejected, Sample
 from aqqua.instruments.registry import UM_PER_PX_RANGE
 from aqqua.instruments.tree import Tree
@@ -123,17 +126,17 @@ def _open_run(
 def _take_context(run: _Run, context: dict[str, dict[str, str]]) -> Iterator[Rejected]:
     fluid, general, software = (context.get(name, {}) for name in ("fluid", "general", "software"))
     source, scale = run.lst[: -len(".lst")] + ".ctx", fluid.get("calibrationconstant")
-    run.um_per_px = _scale(scale)
+    run.um_per_px = finite_within(scale, UM_PER_PX_RANGE)
     if scale and run.um_per_px is None:
         detail = f"CalibrationConstant must be 0.01 to 1000 µm/px, got {scale[:40]}"
         yield Rejected(source=source, reason="bad_metadata", detail=detail)
-    for name, key, limit in (("lat", "locationlatitude", 90), ("lon", "locationlongitude", 180)):
-        text = general.get(key)
-        value = number(text)
-        if value is not None and abs(value) <= limit:
-            setattr(run, name, value)
+    for name, limits in (("latitude", LATITUDE), ("longitude", LONGITUDE)):
+        text = general.get(f"location{name}")
+        value = parse_degrees(text or "", limits)
+        if value is not None:
+            setattr(run, name[:3], value)
         elif text:
-            detail = f"{key} must be degrees, got {text[:40]}"
+            detail = f"location{name} must be degrees, got {text[:40]}"
             yield Rejected(source=source, reason="bad_metadata", detail=detail)
     wanted = {
         "software_version": software.get("softwareversion"),
@@ -144,11 +147,6 @@ def _take_context(run: _Run, context: dict[str, dict[str, str]]) -> Iterator[Rej
         "frames": context.get("capturestats", {}).get("rawimagetotal"),
     }
     run.facts |= {name: value for name, value in wanted.items() if value}
-
-
-def _scale(text: str | None) -> float | None:
-    value = number(text)
-    return value if value is not None and UM_PER_PX_RANGE[0] <= value <= UM_PER_PX_RANGE[1] else None
 
 
 def _volume_l(text: str) -> float | None:
@@ -185,7 +183,7 @@ def _time(text: str) -> datetime | None:
 
 
 def _read_run(tree: Tree, run: _Run, options: ReadOptions) -> Iterator[Found]:
-    data = read_companion(tree, run.lst)
+    data = read_companion(tree, run.lst, MAX_LONG_TABLE_BYTES)
     if isinstance(data, Rejected):
         yield data
         return
@@ -292,7 +290,7 @@ def _box(row: dict[str, str]) -> Box | None:
 
 def _row_scale(run: _Run, row: dict[str, str]) -> float | None:
     """µm/px of the .ctx; the row's cal_const stands in where there is none, a difference is noted."""
-    own = _scale(row.get("cal_const"))
+    own = finite_within(row.get("cal_const"), UM_PER_PX_RANGE)
     if run.um_per_px is None:
         return own
     if own is not None and abs(own - run.um_per_px) > 1e-3 * run.um_per_px:

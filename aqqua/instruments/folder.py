@@ -16,9 +16,9 @@ from aqqua.instruments.footer import FooterImage
 from aqqua.instruments.image import SUFFIXES, EncodedImage
 from aqqua.instruments.image_table import (
     BadValueError,
-    ImageFinder,
     Row,
     TableError,
+    TableImages,
     read_rows,
     record_values,
 )
@@ -74,7 +74,7 @@ def read(tree: Tree, claimed: frozenset[str], options: ReadOptions) -> Iterator[
 def _read_with_table(
     tree: Tree, claimed: frozenset[str], table: str, options: ReadOptions
 ) -> Iterator[Found]:
-    finder = ImageFinder(claimed, table)
+    finder = TableImages(claimed, table)
     seen: set[str] = set()
     detail = f"not in {table}"
     try:

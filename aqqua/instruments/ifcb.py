@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from aqqua.instruments.companion import MAX_TEXT_BYTES, read_companion
 from aqqua.instruments.ifcb_header import (
     NEW_COLUMNS,
     OLD_COLUMNS,
@@ -41,13 +42,12 @@ from aqqua.instruments.record import Found, ReadOptions, Reason, Record, Rejecte
 from aqqua.instruments.registry import facts
 from aqqua.instruments.tree import Tree
 
-NAME = "ifcb"
+NAME, INSTRUMENT = "ifcb", "IFCB"
 SUFFIXES = (".hdr", ".adc", ".roi")
 LID = re.compile(r"D\d{8}T\d{6}_IFCB\d{1,4}|IFCB\d{1,4}_\d{4}_\d{3}_\d{6}", re.ASCII)
 BLOBS = re.compile(rf"({LID.pattern})_blobs?(_v\d+)?(\.zip)?", re.ASCII)  # masks of segmented images
 SET_ASIDE_FOLDERS = frozenset({"skip", "bad", "beads"})  # pyifcb skips the first; dashboards all three
 FAILURES_NAME = "ifcb_dashboard_failures.json"  # written by aqqua.instruments.ifcb_dashboard
-MAX_TABLE_BYTES = 256 << 20  # a real .adc is under 10 MB
 MAX_HEADER_BYTES = 1 << 20
 EMPTY_ROI_BYTES = 2  # an old .roi without images holds its two pad bytes
 
@@ -144,7 +144,7 @@ class _Template:
 def _template(
     found: Bin, header: Header, columns: Columns, rows: list[list[str]], options: ReadOptions
 ) -> _Template:
-    instrument = options.instrument or "IFCB"
+    instrument = options.instrument or INSTRUMENT
     return _Template(
         instrument=instrument,
         um_per_px=facts(instrument).um_per_px if options.um_per_px is None else options.um_per_px,
@@ -194,8 +194,8 @@ def _read_table(tree: Tree, found: Bin) -> tuple[list[str], Rejected | None]:
     if name is None:
         detail = f"no .adc says where the images are in the {roi_bytes} bytes of .roi"
         return [], Rejected(source=f"{found.stem}.adc", reason="missing_file", detail=detail)
-    if tree.size(name) > MAX_TABLE_BYTES:
-        detail = f".adc must hold at most {MAX_TABLE_BYTES} bytes, got {tree.size(name)}"
+    if tree.size(name) > MAX_TEXT_BYTES:
+        detail = f".adc must hold at most {MAX_TEXT_BYTES} bytes, got {tree.size(name)}"
         return [], Rejected(source=name, reason="bad_table", detail=detail)
     try:
         text = tree.read(name).decode("latin-1")
@@ -285,8 +285,12 @@ def _range_problem(width: int, height: int, start: int, roi_bytes: int) -> tuple
 
 def _failed_downloads(tree: Tree, name: str, read_lids: set[str]) -> Iterator[Rejected]:
     """Bins of a dashboard of which nothing came; those that came in part were judged above."""
+    data = read_companion(tree, name)
+    if isinstance(data, Rejected):
+        yield data
+        return
     try:
-        failures = json.loads(tree.read(name))
+        failures = json.loads(data)
         for failure in failures:
             if failure["lid"] not in read_lids:
                 yield Rejected(

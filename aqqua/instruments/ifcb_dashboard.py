@@ -114,10 +114,14 @@ def fetch_dashboard(
     return folder
 
 
-def read_failures(folder: Path) -> list[Failure]:
-    """What the last fetch into this folder could not get."""
-    path = Path(folder) / FAILURES_NAME
-    return [Failure(**f) for f in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+def dashboard_name(url: str) -> str:
+    """The bin or the dataset a URL means.
+
+    Raises:
+        ValueError: the URL names neither.
+    """
+    target = _parse_url(url)
+    return target.lid or urlsplit(target.table_url or "").path.rpartition("/")[2]
 
 
 def _parse_url(url: str) -> _Target:

@@ -9,14 +9,17 @@ last-row rule); EuropeanIFCBGroup/iRfcb R/ifcb_volume_analyzed.R (2 % rule, per 
 Test: tests/instruments/test_ifcb.py.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from aqqua.instruments.numbers import finite, finite_within
+from aqqua.instruments.ranges import LATITUDE, LONGITUDE
+
 FLOW_ML_PER_MIN = 0.25
 CLOCK_TOLERANCE = 0.02  # header and .adc clocks further apart: the .adc is right
 MAX_RUN_S = 86_400.0  # a run takes about 20 minutes; more than a day is a broken clock
+RUN_S = (0.0, MAX_RUN_S)
 LAT_KEYS = ("gpslatitude", "latitude")
 LON_KEYS = ("gpslongitude", "longitude")
 
@@ -80,8 +83,8 @@ def parse_header(text: str) -> Header:
     kinds = (values.get("runtype", ""), values.get("sampletype", ""))
     return Header(
         time=_time(values.get("sampletime", "")),
-        run_s=_number(values.get("runtime"), 0, MAX_RUN_S),
-        inhibit_s=_number(values.get("inhibittime"), 0, MAX_RUN_S),
+        run_s=finite_within(values.get("runtime"), RUN_S),
+        inhibit_s=finite_within(values.get("inhibittime"), RUN_S),
         lat=lat,
         lon=lon,
         is_beads=any("bead" in kind.lower() for kind in kinds),
@@ -109,10 +112,10 @@ def clocks_of(rows: Sequence[list[str]], columns: Columns) -> Iterator[tuple[flo
     if run is None or inhibit is None:
         return
     for fields in reversed(rows):
-        try:
-            yield float(fields[run]), float(fields[inhibit])
-        except (ValueError, IndexError):
-            continue
+        if max(run, inhibit) < len(fields):
+            clocks = finite(fields[run]), finite(fields[inhibit])
+            if clocks[0] is not None and clocks[1] is not None:
+                yield clocks[0], clocks[1]
 
 
 def sampled_volume(header: Header, clocks: Iterator[tuple[float, float]]) -> Volume | None:
@@ -146,14 +149,6 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def _number(text: str | None, low: float, high: float) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and low <= value <= high else None
-
-
 def _time(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
@@ -164,8 +159,8 @@ def _time(text: str) -> datetime | None:
 
 def _position(values: dict[str, str]) -> tuple[float | None, float | None]:
     """Both or neither; 0, 0 is a receiver without a fix."""
-    lat = next((_number(values[k], -90, 90) for k in LAT_KEYS if k in values), None)
-    lon = next((_number(values[k], -180, 180) for k in LON_KEYS if k in values), None)
+    lat = next((finite_within(values[k], LATITUDE) for k in LAT_KEYS if k in values), None)
+    lon = next((finite_within(values[k], LONGITUDE) for k in LON_KEYS if k in values), None)
     if lat is None or lon is None or (lat == 0 and lon == 0):
         return None, None
     return lat, lon

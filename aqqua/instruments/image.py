@@ -21,6 +21,7 @@ from aqqua.instruments.tree import Tree
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")  # named, so that no exotic decoder meets hostile bytes
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 MAX_PIXELS = 64 << 20  # of one file, collages and frames included; refused by the declared size
+MAX_FILE_BYTES = 512 << 20  # of one encoded file: MAX_PIXELS in 16-bit colour, not compressed, and a margin
 # What is wrong with a file is said by its reason code, and MAX_PIXELS decides what is too large.
 # Set once, not around each image: catch_warnings is not safe in threads.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -40,7 +41,7 @@ class EncodedImage:
 
     def load(self, tree: Tree) -> np.ndarray:
         if self.box is None:
-            pixels = decode(_read(tree, self.member))
+            pixels = decode(_read_file(tree, self.member))
         else:
             pixels = _cut(_decode_collage(tree, self.member), self.box)
         if self.footer_px:
@@ -83,6 +84,13 @@ class RawRaster:
         return np.frombuffer(data, np.uint8).reshape(self.height, self.width)
 
 
+def _read_file(tree: Tree, member: str) -> bytes:
+    size = tree.size(member) if member in tree.members else 0
+    if size > MAX_FILE_BYTES:
+        raise RejectedInputError("image_too_large", f"{size} bytes, at most {MAX_FILE_BYTES}")
+    return _read(tree, member)
+
+
 def _read(tree: Tree, member: str, offset: int = 0, length: int | None = None) -> bytes:
     try:
         return tree.read(member, offset, length)
@@ -98,7 +106,7 @@ def _decode_collage(tree: Tree, member: str) -> np.ndarray:
     last = _last_collage  # one read of the name: another thread may replace it
     if last is not None and last[0] is tree and last[1] == member:
         return last[2]
-    pixels = decode(_read(tree, member))
+    pixels = decode(_read_file(tree, member))
     _last_collage = (tree, member, pixels)
     return pixels
 

@@ -6,21 +6,24 @@ field to the name it has in the table. Numbers are checked, not repaired: '12,5'
 Tests: tests/instruments/test_folder.py.
 """
 
-import codecs
 import csv
 import io
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
+from aqqua.instruments.numbers import finite_within, is_missing
+from aqqua.instruments.ranges import APHIA_ID, DEPTH_M, LATITUDE, LONGITUDE, VOLUME_L
 from aqqua.instruments.registry import UM_PER_PX_RANGE
+from aqqua.instruments.text_encoding import text_encoding
 from aqqua.instruments.tree import Tree
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
+MAX_LINE = 1 << 20  # characters; a longer line is not a table
+BATCH_ROWS = 4096  # of Parquet in memory at a time
 STATUSES = ("validated", "predicted", "dubious", "discarded")
-DEPTH_RANGE_M = (-50.0, 12_000.0)  # waves and pressure offsets above, Challenger Deep 10,935 m below
 
 Row = dict[str, str]  # Record field -> text of its cell
 
@@ -44,46 +47,47 @@ def read_rows(tree: Tree, member: str, columns: dict[str, str]) -> Iterator[tupl
         TableError: the table cannot be parsed.
         ColumnMapError: the column map does not fit the table.
     """
+    lines = _parquet_lines if member.lower().endswith(".parquet") else _text_lines
     try:
-        if member.lower().endswith(".parquet"):
-            lines = _parquet_lines(tree.read(member))
-        else:
-            lines = _text_lines(_as_text(tree.read(member)), member)
-        header = next(lines, [])
-        places = _column_places(header, columns, member)
-        for number, line in enumerate(lines, start=2):
-            if line:
-                fits = len(line) == len(header)
-                yield number, {f: line[at].strip() for f, at in places.items()} if fits else None
-    except ColumnMapError:
+        with closing(lines(tree, member)) as found:
+            header = next(found, [])
+            places = _column_places(header, columns, member)
+            for number, line in enumerate(found, start=2):
+                if line:
+                    fits = len(line) == len(header)
+                    yield number, {f: line[at].strip() for f, at in places.items()} if fits else None
+    except (ColumnMapError, TableError):
         raise
     except Exception as error:  # csv.Error, pyarrow errors, and what a broken archive raises
         raise TableError(f"{type(error).__name__}: {error}") from error
 
 
-def _as_text(data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")  # "Unicode text" of Excel
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")  # what Windows instruments write; every byte has a meaning
+def _text_lines(tree: Tree, member: str) -> Generator[list[str], None, None]:
+    """Rows of a text table, streamed: a table of millions of images is never held in memory."""
+    encoding = text_encoding(tree, member)
+    with tree.open(member) as raw, io.TextIOWrapper(raw, encoding=encoding, newline="") as text:
+        lines = _lines(text)
+        first = next(lines, "")
+        delimiter = "\t" if member.lower().endswith(".tsv") else max(",;\t|", key=first.count)
+        yield from csv.reader(chain([first], lines), delimiter=delimiter)
 
 
-def _text_lines(text: str, member: str) -> Iterator[list[str]]:
-    header = (text[:65_536].splitlines() or [""])[0]
-    delimiter = "\t" if member.lower().endswith(".tsv") else max(",;\t|", key=header.count)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise TableError(f"a line must be shorter than {MAX_LINE} characters; is this a table?")
+        yield line
 
 
-def _parquet_lines(data: bytes) -> Iterator[list[str]]:
+def _parquet_lines(tree: Tree, member: str) -> Generator[list[str], None, None]:
     import pyarrow.parquet as parquet  # 0.3 s to import, needed by few inputs
 
-    file = parquet.ParquetFile(io.BytesIO(data))
-    yield list(file.schema_arrow.names)
-    for batch in file.iter_batches():
-        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield [_cell_text(value) for value in values]
+    with tree.open(member) as raw:
+        file = parquet.ParquetFile(raw)
+        yield list(file.schema_arrow.names)
+        for batch in file.iter_batches(BATCH_ROWS):
+            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield [_cell_text(value) for value in values]
 
 
 def _cell_text(value: Any) -> str:
@@ -112,7 +116,7 @@ def _column_places(header: list[str], columns: dict[str, str], member: str) -> d
     return places
 
 
-class ImageFinder:
+class TableImages:
     """Finds the image a row means: its path, its path beside the table, or its file name alone.
 
     Tables travel: their paths are often those of another machine, and some leave the suffix out.
@@ -148,7 +152,7 @@ def record_values(row: Row) -> dict[str, object]:
     values: dict[str, object] = {}
     for field, text in row.items():
         if field != "file":
-            values[field] = None if text.lower() in MISSING else FIELDS[field](field, text)
+            values[field] = None if is_missing(text) else FIELDS[field](field, text)
     return values
 
 
@@ -158,11 +162,8 @@ def _text(field: str, text: str) -> str:  # noqa: ARG001 - the signature of all 
 
 def _number(low: float, high: float) -> Callable[[str, str], float]:
     def read(field: str, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high or "_" in text:  # float() takes 1_000
+        value = finite_within(text, (low, high))
+        if value is None:
             raise BadValueError(f"{field} must be {low:g} to {high:g} with a decimal point, got {text!r}")
         return value
 
@@ -170,7 +171,7 @@ def _number(low: float, high: float) -> Callable[[str, str], float]:
 
 
 def _aphia_id(field: str, text: str) -> int:
-    value = _number(1, 10**9)(field, text)  # '135336.0' in real tables
+    value = _number(*APHIA_ID)(field, text)  # '135336.0' in real tables
     if value != int(value):
         raise BadValueError(f"{field} must be a whole number, got {text!r}")
     return int(value)
@@ -198,10 +199,10 @@ FIELDS: dict[str, Callable[[str, str], object]] = {
     "sample": _text,
     "group": _text,
     "time": _time,
-    "lat": _number(-90, 90),
-    "lon": _number(-180, 180),
-    "depth_m": _number(*DEPTH_RANGE_M),
-    "volume_l": _number(1e-9, 1e12),
+    "lat": _number(*LATITUDE),
+    "lon": _number(*LONGITUDE),
+    "depth_m": _number(*DEPTH_M),
+    "volume_l": _number(*VOLUME_L),
     "label": _text,
     "label_status": _status,
     "aphia_id": _aphia_id,

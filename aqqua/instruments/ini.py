@@ -4,10 +4,6 @@
 twice, '%' in values. Here a bare line is skipped and the first value of a key in a section wins.
 """
 
-import math
-
-MISSING = frozenset({"", "nan", "none", "na", "99999"})  # as UVPapp and ZooProcess write it
-
 
 def sections(text: str) -> dict[str, dict[str, str]]:
     """`{section: {key: value}}`, keys in lower case; keys before any section are under ''."""
@@ -21,14 +17,3 @@ def sections(text: str) -> dict[str, dict[str, str]]:
             key, value = line.split("=", 1)
             current.setdefault(key.strip().lower(), value.strip())
     return found
-
-
-def number(text: str | None) -> float | None:
-    """A finite number, or None where the file says it is missing ('', NaN, 99999) or is no number."""
-    if text is None or text.strip().lower() in MISSING:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from aqqua.instruments.lmdb_file import DATA_NAME, LmdbImage
 from aqqua.instruments.lmdb_frame import pack_frame
+from aqqua.instruments.ranges import APHIA_ID, DEPTH_M, LATITUDE, LONGITUDE, VOLUME_L
 from aqqua.instruments.record import LabelStatus, ReadOptions, Record, RejectedInputError
 from aqqua.instruments.registry import UM_PER_PX_RANGE, facts
 from aqqua.instruments.tree import Tree
@@ -53,11 +54,11 @@ SCHEMA = pa.schema(
 # Limits of a Record's numbers (aqqua.instruments.record).
 RANGES = {
     "um_per_px": UM_PER_PX_RANGE,
-    "lat": (-90.0, 90.0),
-    "lon": (-180.0, 180.0),
-    "depth_m": (-1e4, 1.2e4),
-    "volume_l": (0.0, 1e9),
-    "aphia_id": (1, 1 << 31),
+    "lat": LATITUDE,
+    "lon": LONGITUDE,
+    "depth_m": DEPTH_M,
+    "volume_l": VOLUME_L,
+    "aphia_id": APHIA_ID,
 }
 
 

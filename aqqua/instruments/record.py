@@ -7,7 +7,7 @@ A reader lists cheaply and serially; pixels are loaded later, in parallel, throu
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class RejectedInputError(Exception):
         return type(self), (self.reason, self.detail)
 
 
+@runtime_checkable  # for the check of shapes and types in tests (make shapes)
 class PixelSource(Protocol):
     """Where the pixels of one image are; small and picklable (aqqua.instruments.image)."""
 
@@ -67,7 +68,7 @@ class PixelSource(Protocol):
 class Record:
     """One image with all that its source says of it. Unknown is None, never 0 or a guess."""
 
-    object_id: str  # as the instrument or table names it; unique within one input
+    object_id: str  # as the instrument or table names it; the store keeps one of an input
     pixels: PixelSource
     instrument: str  # a name of registry.yaml, or "unknown"
     um_per_px: float | None  # 0.01 to 1000

@@ -18,7 +18,7 @@ class Instrument(BaseModel):
     um_per_px: float | None = Field(default=None, ge=UM_PER_PX_RANGE[0], le=UM_PER_PX_RANGE[1])
     polarity: Literal["dark_on_bright", "bright_on_dark", "mid_grey"] | None = None
     channels: Literal[1, 3] | None = None
-    footer_px: int = Field(default=0, ge=0, description="burnt-in rows at the bottom, in pixels")
+    footer_px: int = Field(default=0, ge=0, description="rows burnt under copies, in pixels; cut where found")
     source: str = Field(min_length=1, description="where each fact above comes from")
 
 

@@ -13,10 +13,11 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from aqqua.instruments.companion import read_companion
+from aqqua.instruments.companion import MAX_LONG_TABLE_BYTES, read_companion
 from aqqua.instruments.footer import FooterImage
 from aqqua.instruments.image import SUFFIXES, EncodedImage
-from aqqua.instruments.ini import number, sections
+from aqqua.instruments.ini import sections
+from aqqua.instruments.numbers import number
 from aqqua.instruments.record import Found, ReadOptions, Record, Rejected, Sample
 from aqqua.instruments.registry import facts
 from aqqua.instruments.tree import Tree
@@ -54,12 +55,6 @@ class _ProfileFiles:
         """Profile name; with the project's folder before it where projects lie side by side."""
         project = PurePosixPath(self.project).name
         return f"{project}_{self.profile}" if project else self.profile
-
-
-def split_uvpec_label(folder: str) -> tuple[str, int] | None:
-    """('Copepoda', 6666) of a uvpec training folder 'Copepoda__6666'; None for any other name."""
-    name, separator, taxon = folder.rpartition("__")
-    return (name, int(taxon)) if separator and name and taxon.isascii() and taxon.isdigit() else None
 
 
 def claim(tree: Tree) -> frozenset[str]:
@@ -177,7 +172,7 @@ def _optional(
         source = f"{files.project}ecodata/{files.profile}"
         yield Rejected(source=source, reason="missing_file", detail=f"no {what} in <profile>_Particule.zip")
         return None
-    data = read_companion(tree, name)
+    data = read_companion(tree, name, MAX_LONG_TABLE_BYTES)
     if isinstance(data, Rejected):
         yield data
         return None

@@ -4,18 +4,20 @@ Sources: a real project tree (sn000125hf, 2022), its HW_CTD_*.txt with the manuf
 comments (units of Aa, Pixel_Size, Threshold), and EcoTaxa's DD°MM SS coordinates.
 """
 
-import math
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aqqua.instruments.ini import MISSING, number, sections
+from aqqua.instruments.degrees import parse_degrees
+from aqqua.instruments.ini import sections
+from aqqua.instruments.numbers import is_blank, number
+from aqqua.instruments.ranges import LATITUDE, LONGITUDE
 from aqqua.instruments.record import Reason
 from aqqua.instruments.scale import UVP_PIXEL_AREA_UM2, UVP_PIXEL_UM, pixel_area_um2, pixel_size_um
 
 _FRAME_TIME = re.compile(r"\d{8}-\d{6}(?:-\d{1,3})?$")
-_DEGREES = re.compile(r"([+-]?)(\d{1,3})[^\d.+-]+(\d{1,2})\s+(\d{1,2}(?:\.\d+)?)$")
 _LATIN = "latin-1"  # '°' is the one byte 0xB0
 
 # What may leave the header: calibration and station. Operator, e-mails, scientists and addresses never do.
@@ -77,11 +79,6 @@ def calibrated_area_mm2(area_px: float, aa: float, exp: float) -> float:
     return aa_um2 * 1e-6 * area_px**exp
 
 
-def esd_mm(area_mm2: float) -> float:
-    """Equivalent spherical diameter: of the circle with this area."""
-    return 2 * math.sqrt(area_mm2 / math.pi)
-
-
 def parse_time(text: str) -> datetime | None:
     """'YYYYMMDD-HHMMSS' with or without '-mmm', UTC (the UVP6 clock is set to UTC)."""
     if not _FRAME_TIME.match(text):
@@ -91,23 +88,6 @@ def parse_time(text: str) -> datetime | None:
     except ValueError:
         return None
     return whole.replace(microsecond=int(text[16:] or 0) * 1000)
-
-
-def parse_degrees(text: str, limit: float) -> float | None:
-    """'43°48 08' as 43 + (48 + 8/60)/60, or decimal degrees; None when outside ± limit.
-
-    Whatever stands between degrees and minutes is taken for '°': files pass through wrong encodings.
-    """
-    match = _DEGREES.match(text.strip())
-    if match:
-        sign, degrees, minutes, seconds = match.groups()
-        if float(minutes) >= 60 or float(seconds) >= 60:
-            return None
-        size = float(degrees) + (float(minutes) + float(seconds) / 60) / 60
-        value: float | None = -size if sign == "-" else size
-    else:
-        value = number(text)
-    return value if value is not None and abs(value) <= limit else None
 
 
 def header_rows(data: bytes) -> Iterator[tuple[int, dict[str, str] | None]]:
@@ -152,7 +132,7 @@ def _judge(values: dict[str, str | None], station: dict[str, str]) -> Profile:
     litres = number(volume)
     litres = litres if litres and litres > 0 else None
     facts = {name: str(values[name]) for name in _HARDWARE_FACTS if values.get(name)}
-    facts |= {name: station[name] for name in _STATION_FACTS if station.get(name, "").lower() not in MISSING}
+    facts |= {name: station[name] for name in _STATION_FACTS if not is_blank(station.get(name, ""))}
     if aa_um2 is not None:
         facts["aa_um2"] = f"{aa_um2:.10g}"
     return Profile(
@@ -162,8 +142,8 @@ def _judge(values: dict[str, str | None], station: dict[str, str]) -> Profile:
         exp=checked("bad_metadata", "Exp", values.get("exp"), exp if exp and 0 < exp <= 2 else None),
         image_volume_l=checked("bad_metadata", "Image_volume", volume, litres),
         time=parse_time(station.get("sampledatetime", "")),
-        lat=checked("bad_metadata", "latitude", lat, parse_degrees(lat or "", 90)),
-        lon=checked("bad_metadata", "longitude", lon, parse_degrees(lon or "", 180)),
+        lat=checked("bad_metadata", "latitude", lat, parse_degrees(lat or "", LATITUDE)),
+        lon=checked("bad_metadata", "longitude", lon, parse_degrees(lon or "", LONGITUDE)),
         facts=facts,
         problems=tuple(problems),
     )
@@ -176,7 +156,7 @@ def parse_frames(data: bytes) -> Frames:
     surface, 0.98 m at 2,000 dbar, and EcoTaxa imports it as depth in the same way.
     """
     frames = Frames()
-    for at, line in enumerate(data.decode(_LATIN).splitlines(), start=1):
+    for at, line in enumerate(io.TextIOWrapper(io.BytesIO(data), _LATIN), start=1):
         line = line.strip()
         if line and not line.startswith(("HW_CONF", "ACQ_CONF")) and not _add_frame(frames, line):
             frames.bad_lines.append(at)

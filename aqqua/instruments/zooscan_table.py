@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aqqua.instruments.ini import number, sections
+from aqqua.instruments.ini import sections
+from aqqua.instruments.numbers import is_blank, number
 from aqqua.instruments.scale import SCANNER_PIXEL_UM, pixel_size_um
 
 _DATE = re.compile(r"\d{8}-\d{4}$")
@@ -80,7 +81,7 @@ def _facts(found: dict[str, dict[str, str]]) -> dict[str, str]:
     known: dict[str, str] = {}
     for (section, key), name in _FACTS.items():
         value = found.get(section, {}).get(key, "")
-        if value and value.lower() not in ("nan", "99999"):
+        if not is_blank(value):
             known.setdefault(name, value)
     return known
 

@@ -4,7 +4,7 @@ Order, as in DINOv2: embed the patches, put the mask token in place of masked on
 put CLS and registers in front (registers get no position).
 
 Letter key: T tokens, V views, N patch rows, F = P·P·C values of a patch row, D width, R prefix tokens.
-Test: tests/model/test_embed.py.
+Test: tests/model/test_vit.py.
 """
 
 from math import pi

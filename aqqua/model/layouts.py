@@ -4,7 +4,7 @@ Read: the original DINOv2 (chunked blocks too), timm, and Hugging Face Dinov2 an
 All become DINOv2's names first, then ours. Nothing is guessed: what has no place is an error, and
 every change of content (channels summed, table resized, token new) is reported as a note.
 
-Test: tests/model/test_layouts.py.
+Test: tests/model/test_weights.py.
 """
 
 import re

@@ -131,16 +131,21 @@ def gsd_sine_cosine(
 
 
 class GsdSineCosine(nn.Module):
-    """Fixed sine-cosine code at each view's physical scale; unknown µm/px counts as the reference."""
+    """Fixed sine-cosine code at each view's physical scale; unknown: the reference and a learned offset."""
 
     def __init__(self, width: int, reference_um_per_px: float):
         super().__init__()
         self.width = width
         self.reference_um_per_px = reference_um_per_px
+        self.unknown = nn.Parameter(torch.empty(width))
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Nothing is learned."""
+        nn.init.trunc_normal_(self.unknown, std=0.02, generator=generator)
 
     def forward(self, sequences: Sequences) -> Float[Tensor, "N D"]:
-        relative_V = (sequences.um_per_px_V / self.reference_um_per_px).nan_to_num(nan=1.0)
-        return gsd_sine_cosine(sequences.rc_N2, relative_V[sequences.view_N], self.width)
+        relative_V = sequences.um_per_px_V / self.reference_um_per_px
+        code_ND = gsd_sine_cosine(
+            sequences.rc_N2, relative_V.nan_to_num(nan=1.0)[sequences.view_N], self.width
+        )
+        # Unknown is a value of its own: without the learned offset it would pass for the reference scale.
+        return code_ND + relative_V.isnan()[sequences.view_N, None] * self.unknown

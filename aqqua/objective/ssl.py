@@ -54,6 +54,7 @@ class Batch:
     student: Sequences  # all views
     teacher: Sequences  # the global views, which come first
     n_images: int
+    image_I: Int[Tensor, " I"]  # equal numbers are the same image
     mask_N: Bool[Tensor, " N"]
     masked_M: Int[Tensor, " M"]  # rows of the N that are hidden from the student
     weight_M: Float[Tensor, " M"]
@@ -66,7 +67,7 @@ class TeacherLogits:
     """What the teacher says of a pack, before Sinkhorn."""
 
     dino_BK: Float[Tensor, "B K"]  # CLS of global 1 of all images, then of global 2
-    ibot_MK: Float[Tensor, "M K"]
+    ibot_MK: Float[Tensor, "M Ki"]  # a head of its own may have other prototypes
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,6 @@ class SelfSupervised(nn.Module):
             GLOBALS * n_images_total,
             c.student_temperature,
         )
-        koleo = (
-            koleo_loss(features.cls_VD[: GLOBALS * n_images].unflatten(0, (GLOBALS, n_images)))
-            / n_images_total
-        )
+        globals_GID = features.cls_VD[: GLOBALS * n_images].unflatten(0, (GLOBALS, n_images))
+        koleo = koleo_loss(globals_GID, batch.image_I) / n_images_total
         return Losses(dino, ibot, koleo, c.dino_weight * dino + c.ibot_weight * ibot + c.koleo_weight * koleo)

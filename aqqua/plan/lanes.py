@@ -9,6 +9,7 @@ not depend on the number of ranks, and the whole state of a lane is three intege
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt64
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aqqua.plan.permute import permute
 from aqqua.plan.philox import Purpose, uniforms
-from aqqua.store.read import Dataset, Sizes
+from aqqua.store.read import Sizes
 
 LOOK_AHEAD = 64  # images searched to fill the rest of a pack; the bits of LaneState.taken
 COPY_SHIFT = 24  # a visit is epoch + copy << 24: 16 M epochs, 256 copies
@@ -61,11 +62,22 @@ class Window:
         return len(self.block_E)
 
 
+@runtime_checkable  # for the check of shapes and types in tests (make shapes)
+class Blocks(Protocol):
+    """What planning asks of a dataset: no pixels, and no file where a test makes the sizes up."""
+
+    blocks: int
+
+    def sizes(self, block: int, /) -> Sizes:
+        """Sizes of the images of a block."""
+        ...
+
+
 @dataclass(frozen=True)
 class Lane:
     """One lane's endless order of images."""
 
-    dataset: Dataset
+    dataset: Blocks
     config: LaneConfig
     lane: int
     seed: int

@@ -8,7 +8,6 @@ Source: BEiT block masking as in dinov2/data/masking.py; collate.py for the rati
 """
 
 import math
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, UInt64
@@ -34,7 +33,7 @@ class MaskConfig(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "MaskConfig":
         low, high = self.ratio
         if not 0 <= low <= high <= 1:
             raise ValueError(f"ratio must be low, high with 0 <= low <= high <= 1, got {low}, {high}; fix it")

@@ -1,6 +1,6 @@
 """What views may look like: the config of crops, zoom, light and blur."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -53,7 +53,7 @@ class ViewConfig(BaseModel):
     std: float = Field(default=0.25, gt=0, description="grey, full scale = 1, taken as 1")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "ViewConfig":
         for name in (
             "global_area",
             "local_area",

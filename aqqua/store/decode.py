@@ -1,31 +1,24 @@
-"""Records to rows: pixels are loaded, described and spilled by worker processes.
+"""Records to rows: pixels are loaded, described and spilled, chunk by chunk.
 
-Workers are spawned, never forked: the caller may hold threads (Arrow, PyTorch) whose locks a
-fork would copy in a locked state. A worker gets a chunk of records, writes its rows to its own
-spill files and answers with counts and rejections alone, so pixels never cross a process border.
-Work is sent to idle workers only, one chunk each: neither side can block the other's pipe.
+A `Decoder` works in one process; aqqua.store.crew runs many of them.
 Test: tests/store/test_write.py.
 """
 
-import multiprocessing
-import signal
-from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from aqqua.instruments.record import Record, RejectedInputError
+from aqqua.instruments.record import Reason, Record, RejectedInputError
 from aqqua.instruments.tree import Tree
 from aqqua.store.rows import ORDERED_SCHEMA, SPILL_SCHEMA, row_of
 from aqqua.store.schema import SCHEMA
 from aqqua.store.shuffle import Spill, SpillFile, shuffled_order
 
-CHUNK = 256  # records sent to a worker at once, about 0.1 s of work
+CHUNK = 256  # records decoded at once, about 0.1 s of work
+
+Chunk = tuple[Tree, list[Record]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +36,11 @@ class Decoded:
     """What one chunk of records became."""
 
     accepted: int
-    refused: list[Refused]
+    refused: dict[int, Refused]  # by place in the chunk
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A worker's last word: the world broke (disk full, out of memory)."""
-
-    message: str
-
-
-Chunk = tuple[Tree, list[Record]]
+def refuse(tree: Tree, record: Record, reason: Reason, detail: str) -> Refused:
+    return Refused(tree.label, record.source, reason, detail)
 
 
 class Decoder:
@@ -65,15 +52,23 @@ class Decoder:
 
     def decode(self, tree: Tree, records: list[Record]) -> Decoded:
         rows: list[tuple[Any, ...]] = []
-        refused: list[Refused] = []
-        for record in records:
+        refused: dict[int, Refused] = {}
+        for place, record in enumerate(records):
             try:
                 rows.append(row_of(tree, record))
             except RejectedInputError as error:
-                refused.append(Refused(tree.label, record.source, error.reason, error.detail))
+                refused[place] = refuse(tree, record, error.reason, error.detail)
         if rows:
             self._spill.add(self._table(rows))
         return Decoded(len(rows), refused)
+
+    def flush(self) -> None:
+        """Write all rows, so that none is lost with this process."""
+        self._spill.flush()
+
+    def safe_files(self) -> list[SpillFile] | None:
+        """The spill files if they hold every row so far, else None."""
+        return None if self._spill.holds_rows else self._spill.files()
 
     def finish(self) -> list[SpillFile]:
         with self._spill:
@@ -84,124 +79,3 @@ class Decoder:
         key = columns[SCHEMA.get_field_index("key")].to_numpy()
         columns.append(pa.array(shuffled_order(self._seed, key)))
         return pa.Table.from_arrays(columns, schema=ORDERED_SCHEMA)
-
-
-def decode_chunks(
-    chunks: Iterable[Chunk], folder: Path, seed: int, workers: int
-) -> Generator[Decoded | list[SpillFile], None, None]:
-    """One `Decoded` per chunk, in any order; then the spill files of each worker.
-
-    Raises:
-        RuntimeError: a worker died, or could not write its rows.
-    """
-    stream = iter(chunks)
-    first = list(islice(stream, 2))
-    if workers > 1 and len(first) == 2:  # a single chunk is not worth a process
-        yield from _decode_in_processes(chain(first, stream), folder, seed, workers)
-        return
-    decoder = Decoder(folder, "w0", seed)
-    for tree, records in chain(first, stream):
-        yield decoder.decode(tree, records)
-    yield decoder.finish()
-
-
-def _decode_in_processes(
-    chunks: Iterable[Chunk], folder: Path, seed: int, workers: int
-) -> Iterator[Decoded | list[SpillFile]]:
-    crew = [_Worker(folder, f"w{number}", seed) for number in range(workers)]
-    try:
-        idle, busy = list(crew), dict[Connection, _Worker]()
-        for tree, records in chunks:
-            if not idle:
-                for worker in _answering(busy):
-                    yield worker.answer()
-                    idle.append(worker)
-            worker = idle.pop()
-            worker.send(tree, records)
-            busy[worker.pipe] = worker
-        while busy:
-            for worker in _answering(busy):
-                yield worker.answer()
-        for worker in crew:
-            worker.pipe.send(None)
-        for worker in crew:
-            yield worker.answer()
-    finally:
-        for worker in crew:
-            worker.stop()
-
-
-def _answering(busy: dict[Connection, "_Worker"]) -> list["_Worker"]:
-    return [busy.pop(pipe) for pipe in wait(list(busy)) if isinstance(pipe, Connection)]
-
-
-class _Worker:
-    """The near end of one worker process."""
-
-    def __init__(self, folder: Path, name: str, seed: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, far_end = context.Pipe()
-        self._tree: Tree | None = None
-        self._records: list[Record] = []
-        self._process: BaseProcess = context.Process(
-            target=_serve, args=(far_end, folder, name, seed), name=f"ingest-{name}", daemon=True
-        )
-        self._process.start()
-        far_end.close()
-
-    def send(self, tree: Tree, records: list[Record]) -> None:
-        """Hand over a chunk; the tree's long list of members goes along only when it is a new one."""
-        try:
-            self.pipe.send((None if tree is self._tree else tree, records))
-        except OSError as error:
-            raise self._died() from error
-        self._tree, self._records = tree, records
-
-    def answer(self) -> Any:
-        try:
-            answer = self.pipe.recv()
-        except (EOFError, OSError) as error:
-            raise self._died() from error
-        if isinstance(answer, _Failure):
-            raise RuntimeError(answer.message)
-        return answer
-
-    def stop(self) -> None:
-        self.pipe.close()
-        self._process.join(timeout=5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def _died(self) -> RuntimeError:
-        self._process.join(timeout=5)
-        where = (
-            f" between {self._records[0].source!r} and {self._records[-1].source!r}" if self._records else ""
-        )
-        return RuntimeError(
-            f"ingest: a worker process must live, got exit code {self._process.exitcode}{where}; "
-            "it was killed (out of memory?) or an image broke its decoder: try fewer workers, or leave it out"
-        )
-
-
-def _serve(pipe: Connection, folder: Path, name: str, seed: int) -> None:
-    """The worker process: answer chunks until None comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops us
-    pa.set_cpu_count(1)
-    decoder = Decoder(folder, name, seed)
-    tree: Tree | None = None
-    try:
-        while (work := pipe.recv()) is not None:
-            tree = work[0] or tree
-            assert tree is not None, "the first chunk brings its tree"
-            pipe.send(decoder.decode(tree, work[1]))
-        pipe.send(decoder.finish())
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone: nobody wants the rows
-    except Exception as error:
-        pipe.send(
-            _Failure(
-                f"ingest: a worker must decode and write its images, got {type(error).__name__}: {error}; "
-                "free some space, choose another --out or try fewer workers"
-            )
-        )

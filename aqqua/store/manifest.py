@@ -7,13 +7,60 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from aqqua import __version__
 from aqqua.store.parts import Part
 from aqqua.store.schema import DUPLICATES, FORMAT, MANIFEST, QUARANTINE, SAMPLES, SCHEMA_VERSION
 
 TABLES = (QUARANTINE, SAMPLES, DUPLICATES)
+_Count = Annotated[int, Field(ge=0)]
+_Positive = Annotated[int, Field(ge=1)]
+# A file name and nothing else: a manifest must not lead a reader out of its folder.
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.parquet$")]
+
+
+class _File(BaseModel):
+    name: _Name
+    bytes: _Count
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _PartFile(_File):
+    rows: _Positive
+    blocks: _Positive
+
+
+class _Counts(BaseModel):
+    read: _Count
+    accepted: _Count
+    quarantined: _Count
+    quarantined_by_reason: dict[str, _Count]
+
+
+class _Instrument(BaseModel):
+    images: _Count
+    um_per_px_known_share: Annotated[float, Field(ge=0, le=1)]
+    pixel_bytes: _Count
+
+
+class _Manifest(BaseModel):
+    """What readers rely on; other keys may be there. Sums are verify's to check."""
+
+    rows: _Positive
+    blocks: _Positive
+    block_rows: _Positive
+    inputs: list[str]
+    made_by: dict[str, str]
+    counts: _Counts
+    duplicates: dict[str, _Count]
+    instruments: dict[str, _Instrument]
+    original_bytes: _Count
+    pixel_bytes: _Count
+    parts: list[_PartFile]
+    tables: list[_File]
 
 
 def write_manifest(folder: Path, facts: dict[str, Any], parts: list[Part], command: str) -> int:
@@ -35,7 +82,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a dataset.
 
     Raises:
-        ValueError: the folder is no dataset, or one of a newer aqqua.
+        ValueError: the folder is no dataset, one of a newer aqqua, or its manifest is damaged.
     """
     file = path / MANIFEST
     if not file.is_file():
@@ -53,7 +100,27 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"dataset: schema version must be at most {SCHEMA_VERSION}, got {version} in {path}; update aqqua"
         )
+    _check(file, manifest)
     return manifest
+
+
+def _check(file: Path, manifest: dict[str, Any]) -> None:
+    try:
+        checked = _Manifest.model_validate(manifest, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(place) for place in first["loc"])
+        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
+        raise ValueError(
+            f"dataset: {file} must hold a good {key!r} ({first['msg']}), got {got}; "
+            "it is damaged: restore it or ingest again"
+        ) from error
+    short = checked.rows - checked.block_rows * (checked.blocks - 1)  # rows of the last block
+    if not 1 <= short <= checked.block_rows or checked.blocks != sum(part.blocks for part in checked.parts):
+        raise ValueError(
+            f"dataset: {file} must hold 'blocks' that fit its rows and parts, got {checked.blocks} blocks of "
+            f"{checked.block_rows} for {checked.rows} rows; it is damaged: restore it or ingest again"
+        )
 
 
 def files_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -83,7 +83,7 @@ def write_parts(
             contents.add(_contents(block))
             written.rows += block.num_rows
             written.blocks += 1
-            tell("write", written.rows, total)
+            tell("write", written.rows + len(written.refused), total)
         written.parts = writers.finish()
         written.contents = contents.finish()
     written.statistics = statistics.summary()

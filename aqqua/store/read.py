@@ -95,9 +95,7 @@ class Dataset:
         part_blocks = np.array([part["blocks"] for part in self._parts], np.int64)
         self._first_block = np.concatenate([[0], part_blocks.cumsum()])  # [parts + 1]
         self.blocks = int(self._first_block[-1])
-        # Every block is full but the last one of the dataset.
-        self.block_rows = np.full(self.blocks, manifest["block_rows"], np.int32)
-        self.block_rows[-1] = self.rows - manifest["block_rows"] * (self.blocks - 1)
+        self._full_block: int = manifest["block_rows"]
         self._local = threading.local()
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
@@ -175,6 +173,11 @@ class Dataset:
         part = int(np.searchsorted(self._first_block, block, side="right")) - 1
         return self._parts[part]["name"], block - int(self._first_block[part])
 
+    def rows_of(self, block: int) -> int:
+        """Images in a block: every block is full but the last one of the dataset."""
+        last = block == self.blocks - 1
+        return self.rows - self._full_block * (self.blocks - 1) if last else self._full_block
+
     def _read(self, block: int, columns: list[str]) -> pa.Table:
         name, group = self.place(block)
         try:
@@ -184,10 +187,10 @@ class Dataset:
                 f"dataset: {self.path / name} row group {group} must be readable, got {error}; "
                 "the file is damaged: see aqqua dataset verify"
             ) from error
-        if len(table) != self.block_rows[block]:
+        if len(table) != (rows := self.rows_of(block)):
             raise ValueError(
-                f"dataset: {self.path / name} row group {group} must hold {self.block_rows[block]} rows, "
-                f"got {len(table)}; the file is not the one of the manifest"
+                f"dataset: {self.path / name} row group {group} must hold {rows} rows, got {len(table)}; "
+                "the file is not the one of the manifest"
             )
         return table.select(columns)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from aqqua.instruments.ranges import APHIA_ID, DEPTH_M, LATITUDE, LONGITUDE, VOLUME_L
 from aqqua.instruments.record import Record, RejectedInputError
 from aqqua.instruments.registry import UM_PER_PX_RANGE
 from aqqua.instruments.tree import Tree
@@ -79,11 +80,11 @@ def _grey(pixels: np.ndarray) -> tuple[int, int]:
 
 def _check_values(record: Record) -> None:
     _check("um_per_px", record.um_per_px, *UM_PER_PX_RANGE)
-    _check("lat", record.lat, -90, 90)
-    _check("lon", record.lon, -180, 180)
-    _check("depth_m", record.depth_m, -10_000, 12_000)  # mountain lakes lie above the sea; trenches are 11 km
-    _check("volume_l", record.volume_l, 1e-9, 1e12)
-    _check("aphia_id", record.aphia_id, 1, 2**31 - 1)
+    _check("lat", record.lat, *LATITUDE)
+    _check("lon", record.lon, *LONGITUDE)
+    _check("depth_m", record.depth_m, *DEPTH_M)
+    _check("volume_l", record.volume_l, *VOLUME_L)
+    _check("aphia_id", record.aphia_id, *APHIA_ID)
     if record.time is not None and record.time.tzinfo is None:
         raise RejectedInputError("bad_metadata", f"time must name its zone, got {record.time}")
 

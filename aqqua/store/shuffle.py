@@ -47,6 +47,7 @@ class SpillFile:
     path: Path
     rows: int
     nbytes: int  # uncompressed
+    end: int  # bytes of the file that hold these rows; what follows was never vouched for
 
 
 class Spill:
@@ -69,21 +70,38 @@ class Spill:
         for _, file, _ in self._writers.values():
             file.close()
 
+    @property
+    def holds_rows(self) -> bool:
+        """Whether rows wait in memory: until a flush, they are lost with the process."""
+        return bool(self._held)
+
     def add(self, table: pa.Table) -> None:
         self._held.append(table)
         self._held_bytes += table.nbytes
         if self._held_bytes >= FLUSH_BYTES:
-            self._flush()
+            self.flush()
+
+    def files(self) -> list[SpillFile]:
+        """What is written so far, without the rows still held."""
+        return [
+            SpillFile(
+                bucket, path, rows=self._sizes[bucket][0], nbytes=self._sizes[bucket][1], end=file.tell()
+            )
+            for bucket, (path, file, _) in self._writers.items()
+        ]
 
     def finish(self) -> list[SpillFile]:
         """Write what is held, close the files and list them."""
-        self._flush()
-        for _, file, writer in self._writers.values():
+        self.flush()
+        for _, _, writer in self._writers.values():
             writer.close()
+        files = self.files()
+        for _, file, _ in self._writers.values():
             file.close()
-        return [SpillFile(bucket, self._writers[bucket][0], *self._sizes[bucket]) for bucket in self._writers]
+        return files
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand the held rows to the operating system: from here on they outlive this process."""
         if not self._held:
             return
         table = pa.concat_tables(self._held).combine_chunks()

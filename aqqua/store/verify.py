@@ -4,7 +4,7 @@ Test: tests/store/test_verify.py.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,23 @@ class Problem:
     detail: str
 
 
-def verify(path: Path | str, deep: bool = False) -> list[Problem]:
+def _silent(_done: int, _all: int) -> None:
+    """Progress that nobody watches."""
+
+
+def verify(
+    path: Path | str, deep: bool = False, progress: Callable[[int, int], None] = _silent
+) -> list[Problem]:
     """All that is wrong with a dataset; an empty list is a good one.
 
     Sizes and SHA-256 of every file, row and block counts, schema and the sums of the manifest.
     `deep` also decompresses every page against its checksum, hashes every image's pixels again,
     and checks its key, box, background and scale.
+
+    Args:
+        path: the dataset's folder.
+        deep: look at every image.
+        progress: of the deep part; called with the images done and the images in all.
 
     Raises:
         ValueError: the folder is no dataset at all.
@@ -53,7 +64,7 @@ def verify(path: Path | str, deep: bool = False) -> list[Problem]:
         if part["name"] not in damaged or (deep and (path / part["name"]).exists()):
             problems += _check_part(path, part, manifest["block_rows"])
     if deep and all((path / part["name"]).exists() for part in manifest["parts"]):
-        problems += _check_images(Dataset.open(path))
+        problems += _check_images(Dataset.open(path), progress)
     return problems
 
 
@@ -101,8 +112,11 @@ def _check_part(path: Path, part: dict[str, Any], block_rows: int) -> Iterator[P
         yield Problem(part["name"], f"must have row groups of {block_rows}, got {sorted(set(groups[:-1]))}")
 
 
-def _check_images(dataset: Dataset) -> Iterator[Problem]:
+def _check_images(dataset: Dataset, progress: Callable[[int, int], None]) -> Iterator[Problem]:
+    done = 0
     for number in range(dataset.blocks):
+        progress(done, dataset.rows)
+        done += dataset.rows_of(number)
         name, group = dataset.place(number)
         try:
             block = dataset.block(number)
@@ -122,6 +136,7 @@ def _check_images(dataset: Dataset) -> Iterator[Problem]:
                 found = _value_problem(sizes, i, pixels)
             if found:
                 yield Problem(name, f"row group {group} row {i} ({names[i]}): {found}")
+    progress(done, dataset.rows)
 
 
 def _value_problem(sizes: Sizes, i: int, pixels: np.ndarray) -> str | None:

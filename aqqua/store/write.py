@@ -23,7 +23,8 @@ from pathlib import Path
 
 from aqqua.instruments.record import Found, Record, Rejected, Sample
 from aqqua.instruments.tree import Tree
-from aqqua.store.decode import CHUNK, Chunk, Decoded, Refused, decode_chunks
+from aqqua.store.crew import decode_chunks
+from aqqua.store.decode import CHUNK, Chunk, Decoded, Refused
 from aqqua.store.manifest import write_manifest
 from aqqua.store.parts import Written, write_parts
 from aqqua.store.schema import BLOCK_ROWS
@@ -35,7 +36,10 @@ SPILL = "spill"  # folder of what is on its way, gone before the rename
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the stage ('decode', 'write'), images done, and images in all (None: not known yet)."""
+"""Called with the stage, images done, and images in all.
+
+First 'decode', whose total is None until its last step, as listing goes on meanwhile; then 'write',
+whose total is known. Each stage counts up to its own total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class Listing:
     """What the readers found, counted while chunks of records go by."""
 
     read: int = 0
+    records: int = 0  # of `read`, images to decode
     original_bytes: int = 0
     inputs: dict[str, Path] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
@@ -96,6 +101,7 @@ class Listing:
 
     def _counted(self, tree: Tree, records: list[Record]) -> Chunk:
         self.read += len(records)
+        self.records += len(records)
         return tree, records
 
     def _count_bytes(self, tree: Tree, record: Record, last: str | None) -> str | None:
@@ -125,25 +131,27 @@ def ingest(
         block_rows: images in a row group.
         seed: of the shuffle.
         workers: decoding processes, then writing threads; None is one per available core. A script
-            that asks for more than one needs the usual `if __name__ == "__main__":` guard, as the
-            processes are spawned.
+            needs the usual `if __name__ == "__main__":` guard, as the processes are spawned. 1 decodes
+            in this very process: no guard and no start-up time, but an image that crashes or hangs
+            its decoder takes the ingest with it.
         command: how the dataset was made, kept in its manifest.
 
     Raises:
         ValueError: `out` holds something, two inputs share a name, or there is no image at all.
-        RuntimeError: the disk is full or failed, or a worker died. Nothing is left at `out`.
+        RuntimeError: the disk is full or failed, or workers keep dying. Nothing is left at `out`.
     """
     out = Path(out)
     if block_rows < 1:
         raise ValueError(f"ingest: block_rows must be at least 1, got {block_rows}; 512 is a good size")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"ingest: the output must be a new or empty folder, got {out}; choose another --out")
-    workers = workers or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    in_this_process = workers == 1
+    workers = workers or min(_cores(), MAX_WORKERS)
     tell = progress or _silent
     with _built_beside(out) as folder:
         listing, spill = Listing(), folder / SPILL
         spill.mkdir()
-        spilled = _decode(listing, trees_found, spill, seed, workers, tell)
+        spilled = _decode(listing, trees_found, spill, seed, 0 if in_this_process else workers, tell)
         written = write_parts(folder, spill, spilled, block_rows, workers, tell)
         report = _finish(folder, out, listing, written, {"seed": seed, "block_rows": block_rows}, command)
     return report
@@ -157,19 +165,27 @@ def _decode(
     workers: int,
     tell: Progress,
 ) -> list[SpillFile]:
-    """Pass 1; what could not be decoded joins the listing's refusals."""
+    """Pass 1; what could not be decoded joins the listing's refusals. No workers: in this process."""
     spilled: list[SpillFile] = []
     done = 0
     # Closed whatever happens, so that no worker still writes when the folder is removed.
     with closing(decode_chunks(listing.chunks(trees_found), spill, seed, workers)) as answers:
         for answer in answers:
             if isinstance(answer, Decoded):
-                listing.refused += answer.refused
-                done += answer.accepted + len(answer.refused)
+                listing.refused += answer.refused.values()
+                done = min(done + answer.accepted + len(answer.refused), listing.records)
                 tell("decode", done, None)
             else:
                 spilled += answer
+    tell("decode", done, done)
     return spilled
+
+
+def _cores() -> int:
+    """Cores this process may use, where the system can tell (Linux); else those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _silent(_stage: str, _done: int, _total: int | None) -> None:

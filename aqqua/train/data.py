@@ -164,6 +164,7 @@ class Feeder:
             student=lay(pack.n_views),
             teacher=lay(n_global),
             n_images=pack.n_images,
+            image_I=move(pack.sizes.key.view(np.int64)),
             mask_N=move(pack.mask_N),
             masked_M=move(pack.masked_M),
             weight_M=move(pack.weight_M),

@@ -3,8 +3,9 @@
 Test: tests/train/test_guard.py.
 """
 
+import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -13,7 +14,12 @@ MAX_STREAK = 3  # steps in a row without a finite loss and gradient
 
 
 class NonFiniteError(RuntimeError):
-    """Three steps in a row gave no finite loss or gradient; the last good checkpoint stands."""
+    """Three steps in a row gave no finite loss or gradient. The run's state is good, and saved."""
+
+
+def not_finite(loss: float, grad_norms: dict[str, float]) -> list[str]:
+    """Names of what is NaN or infinite: `loss`, or a sub-module whose gradient is."""
+    return [name for name, value in {"loss": loss, **grad_norms}.items() if not math.isfinite(value)]
 
 
 @dataclass
@@ -23,31 +29,17 @@ class FiniteGuard:
     streak: int = 0
     skipped: int = 0
 
-    def admits(
-        self, loss: float, grad_norms: dict[str, float], step: int, images: Callable[[], list[str]]
-    ) -> bool:
-        """True if the step may be taken; False to skip it (no optimizer step, no teacher update).
+    def admits(self, loss: float, grad_norms: dict[str, float]) -> bool:
+        """True if the step may be taken; False to skip it (no optimizer step, no teacher update)."""
+        bad = bool(not_finite(loss, grad_norms))
+        self.streak = self.streak + 1 if bad else 0
+        self.skipped += bad
+        return not bad
 
-        Raises:
-            NonFiniteError: this is the third such step in a row.
-        """
-        bad = [name for name, value in {"loss": loss, **grad_norms}.items() if not _finite(value)]
-        if not bad:
-            self.streak = 0
-            return True
-        self.streak += 1
-        self.skipped += 1
-        if self.streak >= MAX_STREAK:
-            raise NonFiniteError(
-                f"step {step}: loss and gradients must be finite, got {', '.join(bad)} not finite in "
-                f"{self.streak} steps in a row; the last checkpoint is good: lower optim.lr, or look at the "
-                f"images named in skipped.jsonl (now: {', '.join(images()[:8])}, ...)"
-            )
-        return False
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+    @property
+    def exhausted(self) -> bool:
+        """So many steps in a row that the run should end."""
+        return self.streak >= MAX_STREAK
 
 
 @dataclass

@@ -5,13 +5,13 @@ Test: tests/train/test_run.py.
 
 import json
 from contextlib import closing
-from typing import Any
+from typing import Any, NoReturn
 
 from aqqua.progress import Bar
 from aqqua.train.data import StepData
-from aqqua.train.guard import stop_on_signals
+from aqqua.train.guard import NonFiniteError, not_finite, stop_on_signals
 from aqqua.train.metrics import Meter, MetricsLog, drop_after
-from aqqua.train.run import Run, open_run
+from aqqua.train.run import Run, only_process, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
 
@@ -22,11 +22,16 @@ def pretrain(config: PretrainConfig) -> Run:
     """Train to the end of the run, or until a signal asks to stop; leaves a checkpoint either way.
 
     Raises:
-        NonFiniteError: three steps in a row were not finite; the last checkpoint is good.
+        NonFiniteError: three steps in a row were not finite; what was learned before is saved.
         OSError: the last checkpoint could not be written.
-        ValueError: dataset, config and checkpoints do not fit together.
+        ValueError: dataset, config and checkpoints do not fit together, or the run is in use.
     """
-    run = open_run(config)
+    with only_process(config.run):
+        return _train(open_run(config))
+
+
+def _train(run: Run) -> Run:
+    config = run.config
     drop_after(run.folder / SKIPPED, run.step)
     with (
         stop_on_signals() as stop,
@@ -45,6 +50,8 @@ def pretrain(config: PretrainConfig) -> Run:
             run.advance(data)
             if not outcome.taken:
                 _note_skipped(run, data)
+                if run.guard.exhausted:
+                    _give_up(run, data, outcome)
             meter.add(data.packs)
             bar.update(run.images, f"step {run.step} loss {outcome.losses['total']:.3f}")
             if _due(run.step, config.train.log_every) or run.done:
@@ -57,6 +64,17 @@ def pretrain(config: PretrainConfig) -> Run:
                 f"stopped by {stop.signal_name} after step {run.step}; the same command continues the run"
             )
     return run
+
+
+def _give_up(run: Run, data: StepData, outcome: Outcome) -> NoReturn:
+    """The skipped steps changed nothing, so this moment is as good as the last step that was taken."""
+    run.save()
+    bad = ", ".join(not_finite(outcome.losses["total"], outcome.grad_norms))
+    raise NonFiniteError(
+        f"step {run.step}: loss and gradients must be finite, got {bad} not finite in {run.guard.streak} "
+        "steps in a row; all before them is saved and the same command goes on behind them: lower optim.lr, "
+        f"or look at the images named in {SKIPPED} (now: {', '.join(image_ids(run, data)[:8])}, ...)"
+    )
 
 
 def _reached(run: Run) -> bool:

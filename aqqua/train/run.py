@@ -3,12 +3,14 @@
 Test: tests/train/test_run.py.
 """
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from aqqua.train.guard import FiniteGuard
 from aqqua.train.optim import make_optimizer, parameter_groups
 from aqqua.train.settings import PretrainConfig, TrainConfig
 
-CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "environment.json", "checkpoints"
+CONFIG, ENVIRONMENT, CHECKPOINTS, LOCK = "config.yaml", "environment.json", "checkpoints", ".lock"
 _ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
 
 
@@ -185,7 +187,6 @@ def open_run(config: PretrainConfig) -> Run:
     Raises:
         ValueError: no such dataset, a checkpoint that does not fit, or only broken checkpoints.
     """
-    _check_folder(config.run)
     device = _set_up_device(config.train)
     saved = checkpoint.load_newest(config.run / CHECKPOINTS)
     dataset = Dataset.open(config.data.path)
@@ -212,9 +213,29 @@ def open_run(config: PretrainConfig) -> Run:
     return run
 
 
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run's folder; the lock dies with its process, however that ends.
+
+    Raises:
+        ValueError: another process trains in this folder.
+    """
+    _check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"pretrain: a run must be trained by one process, got {folder}, which another one uses; wait "
+                "for it, or choose another run=FOLDER"
+            ) from error
+        yield
+
+
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not (
-        folder.is_dir() and ((folder / CONFIG).exists() or not any(folder.iterdir()))
+        folder.is_dir() and ((folder / CONFIG).exists() or {p.name for p in folder.iterdir()} <= {LOCK})
     ):
         raise ValueError(
             f"pretrain: run must be a new folder or an earlier run, got {folder}, which holds something "
@@ -226,6 +247,8 @@ def _set_up_device(train: TrainConfig) -> torch.device:
     """Threads and determinism of this process, and the device that serves."""
     if train.threads:
         torch.set_num_threads(train.threads)
+    if train.deterministic:  # cuBLAS reads it at its first call
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(train.deterministic)
     if train.device != "auto":
         return torch.device(train.device)

@@ -1,7 +1,7 @@
 """The config of a pretraining run: one model per room, composed."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
     tensorboard: bool = Field(default=True, description="also write TensorBoard events")
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _one_length(self) -> "TrainConfig":
         if (self.images is None) == (self.epochs is None):
             raise ValueError("a run must have one length: images or epochs; give exactly one of them")
         return self

@@ -64,7 +64,7 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)
     values = {name: float(value) for name, value in vars(total).items()}
     entropy = _entropy(taught[0], targets.dino)
-    taken = run.guard.admits(values["total"], grad_norms, run.step + 1, lambda: image_ids(run, data))
+    taken = run.guard.admits(values["total"], grad_norms)
     if taken:
         apply_schedules(optimizer, rates.lr, rates.weight_decay, rates.last_layer_lr)
         optimizer.step()

@@ -2,9 +2,10 @@
 
     python bench/data/ingest.py --input isiis-ndsb.zip --instrument ISIIS --workers 1 2
 
-Prints one JSON line per number of workers and appends it to bench/results/cpu/ingest.jsonl. Before
-anything is written down, every pixel of the dataset is compared with a direct decode of its file,
-and the datasets of all numbers of workers must have the same bytes.
+Reads the input as `aqqua ingest` does. Prints one JSON line per number of workers and appends it to
+bench/results/cpu/ingest.jsonl; the commit of a tree with changes ends in "-dirty". Before anything is
+written down, every pixel of the dataset is compared with a direct decode of its file, and the
+datasets of all numbers of workers must have the same bytes.
 
 Bars: 3,000 images/s on 2 cores; a dataset no larger than the same pixels as PNG.
 """
@@ -17,7 +18,6 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,8 +26,9 @@ import PIL
 import pyarrow as pa
 from PIL import Image
 
-from aqqua.instruments.image import SUFFIXES, EncodedImage
-from aqqua.instruments.record import Record
+from aqqua.instruments.detect import find
+from aqqua.instruments.image import EncodedImage
+from aqqua.instruments.record import ReadOptions
 from aqqua.instruments.tree import Tree, open_tree
 from aqqua.store.read import Dataset
 from aqqua.store.write import ingest
@@ -40,7 +41,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--input", type=Path, required=True, help="zip or folder of <class>/<image>")
-    parser.add_argument("--instrument", default="unknown", help="name for the rows")
+    parser.add_argument("--instrument", help="of all images, as in the instrument registry")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument(
         "--png-images", type=int, default=4096, help="images also stored as PNG, for its size"
@@ -67,8 +68,8 @@ def main() -> None:
             file.write(line + "\n")
 
 
-def measure(path: Path, instrument: str, workers: int, out: Path) -> dict[str, object]:
-    """One ingest, listing and start of the workers included.
+def measure(path: Path, instrument: str | None, workers: int, out: Path) -> dict[str, object]:
+    """One ingest as a user runs it: looking for readers, listing and the start of the workers included.
 
     images_per_core_s counts processor time of all processes: it holds on a busy machine too.
     """
@@ -80,7 +81,8 @@ def measure(path: Path, instrument: str, workers: int, out: Path) -> dict[str, o
 
     start, used = time.perf_counter(), sum(os.times()[:4])
     tree = open_tree(path)
-    report = ingest([(tree, listed(tree, instrument))], out, workers=workers, progress=watch)
+    found = find(tree, ReadOptions(instrument=instrument))
+    report = ingest([(tree, found)], out, workers=workers, progress=watch)
     seconds, used = time.perf_counter() - start, sum(os.times()[:4]) - used
     return {
         "workers": workers,
@@ -94,21 +96,6 @@ def measure(path: Path, instrument: str, workers: int, out: Path) -> dict[str, o
         "original_bytes_per_image": round(report.original_bytes / report.read, 1),
         "raw_bytes_per_image": round(report.pixel_bytes / report.accepted, 1),
     }
-
-
-def listed(tree: Tree, instrument: str) -> Iterator[Record]:
-    for name in tree.names(*SUFFIXES):
-        yield Record(
-            object_id=name,
-            pixels=EncodedImage(name),
-            instrument=instrument,
-            um_per_px=None,
-            sample="",
-            group="",
-            label=name.split("/")[-2] if "/" in name else None,
-            label_status="folder",
-            source=name,
-        )
 
 
 def read_back(dataset: Dataset) -> dict[str, int]:
@@ -159,9 +146,8 @@ def png_bytes(dataset: Dataset, images: int) -> dict[str, float]:
 
 def machine() -> dict[str, str]:
     """When, where and with what a row was measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    commit = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "commit": commit.stdout.strip() if commit.returncode == 0 else "none",

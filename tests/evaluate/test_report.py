@@ -11,6 +11,7 @@ from aqqua.evaluate.report import DEFAULT_HOLDOUT, evaluate, split_labelled
 from aqqua.instruments.record import Record
 from aqqua.instruments.tree import Tree
 from aqqua.store.read import Dataset
+from aqqua.store.split import held_out as held_out_rows
 from aqqua.store.write import ingest
 
 
@@ -78,6 +79,18 @@ def test_copies_of_training_images_leave_the_test(tmp_path):
     gone = split.left_out["exact copy of a training image"]
     assert gone > 20
     assert len(split.train) + len(split.test) + gone == 200
+
+
+def test_unlabelled_copies_that_pretraining_saw_leave_the_test_too(tmp_path):
+    labelled = [{"group": f"g{i}", "content": i} for i in range(100)]
+    unlabelled = [{"group": f"u{i}", "content": i, "label": None, "status": "unlabelled"} for i in range(100)]
+    dataset = made(tmp_path / "d", labelled + unlabelled)
+    split = split_labelled(dataset, 0.5)
+    content, group = column(dataset, "content"), column(dataset, "group")
+    held_out = set(group[split.test])
+    tested = np.concatenate([held_out_rows(dataset, block, 0.5) for block in range(dataset.blocks)])
+    assert held_out
+    assert not set(content[split.test]) & set(content[~tested])
 
 
 def test_copies_without_a_group_stay_together(tmp_path):

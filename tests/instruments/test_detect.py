@@ -131,15 +131,6 @@ def test_one_reader_can_be_forced(tmp_path: Path, install: Install) -> None:
         detect.find(tree, ReadOptions(), only="ifbc")
 
 
-def test_an_object_id_is_taken_once_in_a_whole_input(tmp_path: Path, install: Install) -> None:
-    install(fake_reader("one", ".one"))
-    put(tmp_path, **{"a/l.one": "1.png", "a/1.png": "", "b/l.one": "1.png", "b/1.png": ""})
-    assert outcome(detect.find(open_tree(tmp_path), ReadOptions())) == {
-        "a/1.png": "one",
-        "b/1.png": "duplicate_id",
-    }
-
-
 def test_an_input_of_nothing_known_says_so(tmp_path: Path, install: Install) -> None:
     install(fake_reader("one", ".one"))
     put(tmp_path, **{"readme.txt": "hello", "model.pkl": "x"})

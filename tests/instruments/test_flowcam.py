@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from aqqua.instruments import flowcam
-from aqqua.instruments.detect import find
 from aqqua.instruments.image import EncodedImage
 from aqqua.instruments.record import ReadOptions, Record, Rejected, RejectedInputError, Sample
 from aqqua.instruments.tree import open_tree
@@ -180,11 +179,11 @@ def test_volume_needs_its_unit(tmp_path, summary, litres):
     assert samples[0].volume_l == (None if litres is None else pytest.approx(litres))
 
 
-def test_copy_of_a_run_is_refused_row_by_row(tmp_path):
+def test_copies_of_a_run_have_the_same_ids_so_that_the_store_keeps_one(tmp_path):
     files = {f"{folder}/{name}": data for folder in "ab" for name, data in run([row(1)]).items()}
-    found = list(find(write(tmp_path, files), ReadOptions()))
-    assert sum(isinstance(f, Record) for f in found) == 1
-    assert [f.reason for f in found if isinstance(f, Rejected)] == ["duplicate_id"]
+    records, _, rejected = read(write(tmp_path, files))
+    assert [r.object_id for r in records] == [records[0].object_id] * 2
+    assert not rejected
 
 
 def test_lists_of_other_programs_are_not_claimed(tmp_path):

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from aqqua.instruments import folder
+from aqqua.instruments import folder, image_table
 from aqqua.instruments.image_table import ColumnMapError
 from aqqua.instruments.name_patterns import name_facts
 from aqqua.instruments.record import Found, ReadOptions, Record, Rejected
@@ -287,3 +287,12 @@ def test_real_plankton_imager_and_lake_tables(real_data: Path) -> None:
     assert set(x40) <= set(records(found))
     for name, row in records(found).items():
         assert row.label is None or row.label in name or not name.startswith("x40")
+
+
+def test_a_line_without_end_is_no_table_and_is_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_table, "MAX_LINE", 100)
+    (tmp_path / "t.csv").write_text("file,label\n" + "a.png,x\n" * 30 + "b" * 200 + "\n")
+    rows = image_table.read_rows(open_tree(tmp_path), "t.csv", {})
+    assert [next(rows)[0] for _ in range(30)][-1] == 31
+    with pytest.raises(image_table.TableError, match="shorter than 100 characters"):
+        next(rows)

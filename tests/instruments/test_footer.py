@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aqqua.instruments import folder
 from aqqua.instruments.footer import FOOTER_PX, FooterImage, footer_rows
 from aqqua.instruments.image import decode
-from aqqua.instruments.record import RejectedInputError
+from aqqua.instruments.record import ReadOptions, RejectedInputError
 from aqqua.instruments.tree import open_tree
 
 
@@ -75,17 +76,28 @@ def test_sixteen_bit_has_none():
     assert footer_rows(picture().astype(np.uint16)) == 0
 
 
-def load(folder: Path, pixels: np.ndarray) -> np.ndarray:
+def load(where: Path, pixels: np.ndarray) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    (folder / "a.png").write_bytes(buffer.getvalue())
-    return FooterImage("a.png").load(open_tree(folder))
+    (where / "a.png").write_bytes(buffer.getvalue())
+    return FooterImage("a.png").load(open_tree(where))
 
 
 def test_loads_without_the_footer_and_untouched_without_one(tmp_path):
     pixels = picture()
     np.testing.assert_array_equal(load(tmp_path, pixels), pixels[:-FOOTER_PX])
     np.testing.assert_array_equal(load(tmp_path, pixels[:-20]), pixels[:-20])
+
+
+@pytest.mark.parametrize("instrument", ["UVP6", "UVP5hd", "ZooScan"])
+def test_a_folder_of_copies_loses_its_footers_if_the_instrument_is_named(tmp_path, instrument):
+    """What UVPapp exports, without its table."""
+    for name, pixels in (("copy", picture()), ("raw", picture()[:-FOOTER_PX])):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    tree = open_tree(tmp_path)
+    found = folder.read(tree, folder.claim(tree), ReadOptions(instrument=instrument))
+    for record in found:
+        np.testing.assert_array_equal(record.pixels.load(tree), picture()[:-FOOTER_PX])
 
 
 def test_nothing_but_a_footer_is_not_an_organism(tmp_path):
@@ -100,9 +112,9 @@ def members(archive: Path, every: int = 1) -> list[np.ndarray]:
 
 
 def test_every_real_zooscan_vignette_loses_its_31_rows(real_data):
-    folder = real_data / "zooscan" / "ecotaxa_ml_template"
-    stated = int((folder / "crop.txt").read_text())
-    vignettes = members(folder / "images.zip")
+    where = real_data / "zooscan" / "ecotaxa_ml_template"
+    stated = int((where / "crop.txt").read_text())
+    vignettes = members(where / "images.zip")
     assert len(vignettes) == 400
     assert {footer_rows(pixels) for pixels in vignettes} == {stated} == {FOOTER_PX}
 

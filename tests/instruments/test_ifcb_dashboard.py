@@ -1,13 +1,16 @@
 """Dashboard fetch against a local server that fails in the ways real ones do."""
 
+import json
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from aqqua.instruments import ifcb
-from aqqua.instruments.ifcb_dashboard import FetchOptions, _parse_url, fetch_dashboard, read_failures
+from aqqua.instruments.ifcb_dashboard import FetchOptions, _parse_url, dashboard_name, fetch_dashboard
 from aqqua.instruments.record import ReadOptions, Record, Rejected
 from aqqua.instruments.tree import open_tree
 
@@ -18,6 +21,14 @@ FILES = {
     ".adc": ROW.encode(),
     ".roi": bytes([1, 2, 3, 4]),
 }
+
+
+def read_failures(folder: Path) -> list[SimpleNamespace]:
+    """What the last fetch into this folder could not get, as the IFCB reader finds it."""
+    path = folder / ifcb.FAILURES_NAME
+    return json.loads(path.read_text(), object_hook=lambda f: SimpleNamespace(**f)) if path.exists() else []
+
+
 FAST = FetchOptions(timeout_s=5, retries=2, backoff_s=0.001)
 
 
@@ -210,3 +221,16 @@ def test_urls_that_name_nothing(url, tmp_path):
     with pytest.raises(ValueError, match="a dashboard URL must"):
         fetch_dashboard(url, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        (f"https://host/data/{A}.roi", A),
+        (f"https://host/bin?bin={A}&dataset=mvco", A),
+        ("https://host/timeline?dataset=mvco", "mvco"),
+        ("https://host/sub/api/export_metadata/mvco?start_date=2024-01-01", "mvco"),
+    ],
+)
+def test_the_name_a_url_means(url, name):
+    assert dashboard_name(url) == name

@@ -13,9 +13,7 @@ from aqqua.instruments.record import ReadOptions, Record, Rejected, Sample
 from aqqua.instruments.tree import open_tree
 from aqqua.instruments.uvp6_profile import (
     calibrated_area_mm2,
-    esd_mm,
     header_rows,
-    parse_degrees,
     parse_frames,
     parse_profile,
     parse_time,
@@ -100,30 +98,11 @@ def read(tree, options=ReadOptions()):  # noqa: B008  (frozen)
 def test_calibrated_area_is_the_published_one_in_either_unit(aa):
     area = calibrated_area_mm2(100, aa, 1.136)
     assert area == pytest.approx(0.430257, abs=5e-7)
-    assert esd_mm(area) == pytest.approx(0.740149, abs=5e-7)
 
 
 def test_area_of_no_plausible_unit_is_refused():
     with pytest.raises(ValueError, match=r"got 2\.3"):
         calibrated_area_mm2(100, 2.3, 1.136)
-
-
-@pytest.mark.parametrize(
-    ("text", "degrees"),
-    [
-        ("43°48 08", 43 + (48 + 8 / 60) / 60),
-        ("43ï¿½48 08", 43 + (48 + 8 / 60) / 60),  # '°' after a wrong decoding, as in a real header
-        ("-0°30 0", -0.5),
-        ("009°30 37", 9 + (30 + 37 / 60) / 60),
-        ("-43.25", -43.25),
-        ("43°61 08", None),
-        ("95.0", None),
-        ("nan", None),
-        ("", None),
-    ],
-)
-def test_degrees(text, degrees):
-    assert parse_degrees(text, 90) == (None if degrees is None else pytest.approx(degrees))
 
 
 def test_time_with_and_without_milliseconds():
@@ -272,13 +251,6 @@ def test_other_trees_are_not_claimed(tmp_path):
         uvp6.claim(write(tmp_path, {"a/b.png": png(), "config/x.txt": b"x", "raw/y.png": png()}))
         == frozenset()
     )
-
-
-def test_uvpec_folder_names():
-    assert uvp6.split_uvpec_label("Copepoda__6666") == ("Copepoda", 6666)
-    assert uvp6.split_uvpec_label("a__b__12") == ("a__b", 12)
-    assert uvp6.split_uvpec_label("Copepoda") is None
-    assert uvp6.split_uvpec_label("__12") is None
 
 
 def test_real_project(real_data):

@@ -78,9 +78,13 @@ def test_gsd_is_equal_at_equal_places():
     assert torch.equal(at[0], at[1])
 
 
-def test_gsd_of_unknown_scale_is_the_reference_scale():
+def test_gsd_of_unknown_scale_is_the_reference_scale_and_a_learned_offset():
     position = GsdSineCosine(64, reference_um_per_px=2.0)
+    position.init_weights()
     codes = position(pack(torch.tensor([[2, 2], [2, 2], [2, 2]]), um=[2.0, float("nan"), 4.0]))
     reference, unknown, coarse = codes.split(4)
-    assert torch.equal(reference, unknown)
+    torch.testing.assert_close(unknown, reference + position.unknown)
+    assert position.unknown.abs().min() > 0  # unknown never passes for a known scale
     assert not torch.allclose(reference, coarse)
+    unknown.sum().backward()
+    torch.testing.assert_close(position.unknown.grad, torch.full((64,), 4.0))  # four patches

@@ -70,3 +70,21 @@ def test_bfloat16_and_autocast_compute_in_float32():
         got = koleo_loss(x)
     assert got.dtype == torch.float32
     assert torch.equal(got, want)
+
+
+def test_a_repeated_image_is_no_neighbour_of_itself():
+    """Rows 0 and 3 show one image: each looks for its neighbour among the others."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    x[:, 3] = x[:, 0] + 1e-3 * torch.randn(2, 8)
+    image = torch.tensor([7, 1, 2, 7, 4])
+    unit = F.normalize(x, dim=-1)
+    expected = 0.0
+    for crop in unit:
+        for i in range(5):
+            others = [j for j in range(5) if image[j] != image[i]]
+            nearest = max(others, key=lambda j, i=i, crop=crop: float(crop[i] @ crop[j]))
+            expected -= float((F.pairwise_distance(crop[i], crop[nearest], eps=1e-8) + 1e-8).log())
+    assert float(koleo_loss(x, image)) == pytest.approx(expected, rel=1e-6)
+    assert float(koleo_loss(x)) > expected + 1  # the near-copies push each other apart
+    assert float(koleo_loss(x[:, :2], torch.tensor([3, 3]))) == 0.0

@@ -56,6 +56,7 @@ def made_batch(images: int = IMAGES, seed: int = 2) -> Batch:
         student=student,
         teacher=teacher,
         n_images=images,
+        image_I=torch.arange(images),
         mask_N=mask_N,
         masked_M=mask_N.nonzero()[:, 0],
         weight_M=weight_VP[mask_VP],

@@ -78,7 +78,7 @@ class MadeDataset:
 def make_lane(
     dataset: MadeDataset, lane: int = 0, *, seed: int = 0, weights: Weights | None = None, **config: int
 ) -> Lane:
-    return Lane(dataset, LaneConfig(**config), lane, seed, weights)  # type: ignore[arg-type]
+    return Lane(dataset, LaneConfig(**config), lane, seed, weights)
 
 
 def make_packer(

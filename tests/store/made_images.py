@@ -1,6 +1,7 @@
 """Images made from a number, in memory; importable, because worker processes load them too."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ class Noise:
             raise RejectedInputError("unreadable_image", "made to fail")
         if self.kind == "dies":
             os._exit(9)
+        if self.kind == "hangs":
+            time.sleep(600)
         if self.kind == "crash":
             raise OSError("the disk went away")
         if self.kind == "float":

@@ -2,7 +2,10 @@
 
 import json
 import pickle
+import re
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,7 @@ import pytest
 from made_images import Noise
 
 from aqqua.store.read import Dataset
+from aqqua.store.verify import info, verify
 
 
 def number_of(image_id):
@@ -34,7 +38,7 @@ def test_round_trip_is_bit_identical(make_dataset):
 
 def test_sizes_need_no_pixels_and_agree_with_the_block(make_dataset):
     dataset = make_dataset(200)
-    assert dataset.block_rows.tolist() == [64, 64, 64, 8]
+    assert [dataset.rows_of(block) for block in range(dataset.blocks)] == [64, 64, 64, 8]
     for number in range(dataset.blocks):
         sizes, block = dataset.sizes(number), dataset.block(number)
         table = dataset.table(["um_per_px", "instrument", "key"], blocks=[number])
@@ -82,6 +86,49 @@ def test_open_says_what_is_wrong(make_dataset, tmp_path):
     (dataset.path / "part-00000.parquet").unlink()
     with pytest.raises(ValueError, match=r"every part must be there, got no part-00000.parquet"):
         Dataset.open(dataset.path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "key"),
+    [
+        (lambda m: m.pop("rows"), "'rows'"),
+        (lambda m: m.update(rows="ten"), "'rows'"),
+        (lambda m: m.update(block_rows=0), "'block_rows'"),
+        (lambda m: m.pop("instruments"), "'instruments'"),
+        (lambda m: m.pop("made_by"), "'made_by'"),
+        (lambda m: m.update(parts=None), "'parts'"),
+        (lambda m: m["parts"][0].pop("sha256"), "'parts.0.sha256'"),
+        (lambda m: m["parts"][0].update(name="../secret.parquet"), "'parts.0.name'"),
+        (lambda m: m["counts"].pop("read"), "'counts.read'"),
+        (lambda m: m["instruments"]["IFCB"].pop("um_per_px_known_share"), "um_per_px_known_share"),
+        (lambda m: m.update(blocks=7), "'blocks'"),
+        (lambda m: m["parts"].clear(), "'blocks'"),
+    ],
+)
+@pytest.mark.parametrize("read", [Dataset.open, info, verify])
+def test_a_damaged_manifest_names_its_key(make_dataset, damage, key, read):
+    path = make_dataset(10).path
+    manifest = json.loads((path / "dataset.json").read_text())
+    damage(manifest)
+    (path / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"dataset: .*dataset\.json must hold .*" + re.escape(key)):
+        read(path)
+
+
+def test_opening_costs_no_memory_per_block(make_dataset):
+    """3·10⁹ images: 46,000 parts, 5.9 million blocks."""
+    manifest, images = make_dataset(10).manifest, 3_000_000_001
+    full, blocks = 45_777, -(-images // 512)
+    counts = [128] * full + [blocks - 128 * full]
+    parts = [{"name": f"part-{i:05d}.parquet", "blocks": count} for i, count in enumerate(counts)]
+    manifest = {**manifest, "rows": images, "blocks": blocks, "block_rows": 512, "parts": parts}
+    tracemalloc.start()
+    dataset = Dataset(Path("far"), manifest)
+    assert tracemalloc.get_traced_memory()[1] < 5e6  # bytes; 5.9 million int32 would be 23 MB
+    tracemalloc.stop()
+    assert dataset.blocks == blocks
+    assert (dataset.rows_of(0), dataset.rows_of(blocks - 2), dataset.rows_of(blocks - 1)) == (512, 512, 1)
+    assert dataset.place(128 * 45_000 + 5) == ("part-45000.parquet", 5)
 
 
 def test_wrong_columns_and_blocks_are_refused(make_dataset):

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from aqqua.config import to_yaml
 from aqqua.train import checkpoint, loop
 from aqqua.train.checkpoint import Checkpoint
 from aqqua.train.data import StepData
 from aqqua.train.guard import NonFiniteError
 from aqqua.train.loop import pretrain
-from aqqua.train.run import CHECKPOINTS, Run, open_run
+from aqqua.train.run import CHECKPOINTS, Run, only_process, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, take_step
 
@@ -91,6 +95,53 @@ def test_a_run_leaves_what_is_said_of_it(undisturbed):
     assert {f"optimizer.exp_avg.{name}" for name in student} <= found.tensors.keys()
     environment = json.loads((undisturbed / "environment.json").read_text())
     assert environment["dataset_sha256"] == found.state["dataset"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resume_is_exact_as_users_run_it(make_config, tmp_path, precision):
+    """The default attention and renderer, no deterministic mode, both precisions."""
+    rooms = {"model": {"attention": "auto"}}
+    train = {"max_steps": STEPS, "precision": precision, "deterministic": False}
+    pretrain(make_config(tmp_path / "whole", **rooms, train=train))
+    for stop in (4, STEPS):
+        pretrain(make_config(tmp_path / "parts", **rooms, train={**train, "max_steps": stop}))
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_killed_process_is_continued_exactly(undisturbed, make_config, tmp_path):
+    """kill -9 of the real command after some steps; the same command then ends like a run left alone."""
+    config = make_config(tmp_path / "run", train={"max_steps": STEPS, "checkpoint_every": 2})
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    command = [sys.executable, "-m", "aqqua.cli", "pretrain", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") >= 5):
+            assert time.monotonic() < deadline, "the run did not start"
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert saved(tmp_path / "run").step < STEPS
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_run_in_use_is_refused(make_config, tmp_path):
+    config = make_config(tmp_path)
+    with only_process(tmp_path), pytest.raises(ValueError, match=r"by one process, got .* wait for it"):
+        pretrain(config)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused(make_config, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="new folder or an earlier run"):
+        pretrain(make_config(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("cuts", [(5,), (1, 8)], ids=["5+7", "1+7+4"])
@@ -194,18 +245,22 @@ def test_a_skipped_step_is_written_down_and_passed(make_config, tmp_path, monkey
     assert all(tensor.isfinite().all() for tensor in saved(tmp_path).tensors.values())
 
 
-def test_three_in_a_row_stop_the_run_and_the_last_checkpoint_is_good(make_config, tmp_path, monkeypatch):
-    config = make_config(tmp_path, train={"max_steps": 9, "checkpoint_every": 2})
+@pytest.mark.parametrize("first", [1, 5])
+def test_three_in_a_row_stop_the_run_and_lose_nothing(make_config, tmp_path, monkeypatch, first):
+    """Even before the first periodic checkpoint; the bad data is behind the run when it goes on."""
+    config = make_config(tmp_path, train={"max_steps": 9, "checkpoint_every": 100})
     with monkeypatch.context() as patch:
-        Meddler(patch, {5: spoil, 6: spoil, 7: spoil})
-        with pytest.raises(NonFiniteError, match=r"step 7: .*blob"):
+        Meddler(patch, {first + i: spoil for i in range(3)})
+        with pytest.raises(NonFiniteError, match=rf"step {first + 2}: .* got loss.*blob"):
             pretrain(config)
     found = saved(tmp_path)
-    assert found.step == 6
+    assert found.step == first + 2
     assert all(tensor.isfinite().all() for tensor in found.tensors.values())
-    run = pretrain(config)  # the cause is mended: steps 5 and 6 stay skipped, each noted once
-    assert (run.step, run.guard.skipped) == (9, 2)
-    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 2
+    noted = [json.loads(line)["step"] for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert noted == [first, first + 1, first + 2]
+    run = pretrain(config)  # the cause is mended
+    assert (run.step, run.guard.skipped, run.guard.streak) == (9, 3, 0)
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 3
 
 
 def test_skipped_steps_after_the_checkpoint_are_noted_once(make_config, tmp_path, monkeypatch):

@@ -14,7 +14,6 @@ from aqqua.objective.ssl import Batch
 from aqqua.plan.pack import Pack, drop_scores
 from aqqua.store.read import Dataset, Sizes
 from aqqua.train.data import Feeder, StepData
-from aqqua.train.guard import NonFiniteError
 from aqqua.train.run import Run, _shape, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import image_ids, rates_at, take_step
@@ -80,20 +79,6 @@ def test_a_step_that_is_not_finite_changes_nothing(run, how):
     run.advance(data)
     assert run.step == 3
     assert run.lanes == data.states  # past the pack that did it
-
-
-def test_three_in_a_row_raise_and_name_the_images(run):
-    before = everything(run)
-    for _ in range(2):
-        data = next_data(run)
-        poison(run, data, "one pixel")
-        assert not take_step(run, data, rates_at(run)).taken
-        run.advance(data)
-    data = next_data(run)
-    poison(run, data, "one pixel")
-    with pytest.raises(NonFiniteError, match=image_ids(run, data)[0]):
-        take_step(run, data, rates_at(run))
-    assert same_bits(everything(run), before)
 
 
 def test_a_skipped_step_leaves_no_trace_in_the_next(run, make_config, tmp_path):

@@ -1,0 +1,70 @@
+"""The verb that hands things to others: export, of a model or of a dataset."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from aqqua.cli.verb import add_verb, answer
+
+FORMATS = ("safetensors", "hugging-face", "aqqua-release")
+
+
+def add_export(verbs: Any) -> None:
+    """Declare `aqqua export`."""
+    parser = add_verb(verbs, "export", _run_export, "a model or a dataset in a form for others",
+                      "aqqua export runs/first --out model.safetensors")  # fmt: skip
+    parser.add_argument(
+        "what", type=Path, help="run, checkpoint, .safetensors file, or (aqqua-release) a dataset"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="safetensors",
+        help="safetensors: the teacher's backbone as one file; hugging-face: a folder for transformers; "
+        "aqqua-release: images in LMDB, metadata in Parquet",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="new file (safetensors) or folder")
+
+
+def _run_export(parsed: argparse.Namespace) -> int:
+    writers = {
+        "safetensors": _safetensors,
+        "hugging-face": _hugging_face,
+        "aqqua-release": _aqqua_release,
+    }
+    about = writers[parsed.format](parsed.what, parsed.out)
+    size = sum(file.stat().st_size for file in (parsed.out, *parsed.out.rglob("*")) if file.is_file())
+    answer(parsed, {"out": str(parsed.out), **about}, [f"{parsed.out}: {size / 1e6:.1f} MB"])
+    return 0
+
+
+def _safetensors(model: Path, out: Path) -> dict[str, Any]:
+    from aqqua.evaluate.models import load_embedder, save_embedder
+
+    save_embedder(load_embedder(model), out)
+    return {}
+
+
+def _hugging_face(model: Path, out: Path) -> dict[str, Any]:
+    _must_be_new(out)
+    from aqqua.evaluate.models import load_embedder
+    from aqqua.model.weights import export_hugging_face
+
+    export_hugging_face(out, load_embedder(model).backbone)
+    return {}
+
+
+def _aqqua_release(dataset: Path, out: Path) -> dict[str, Any]:
+    _must_be_new(out)
+    from aqqua.progress import Bar
+    from aqqua.store.read import Dataset
+    from aqqua.store.release import export_release
+
+    opened = Dataset.open(dataset)
+    with Bar("export", opened.rows, "images") as bar:
+        return {"images": export_release(opened, out, lambda done: bar.update(done))}
+
+
+def _must_be_new(out: Path) -> None:
+    if out.exists():
+        raise ValueError(
+            f"export: the output must not exist yet, got {out}; choose another name or remove it"
+        )

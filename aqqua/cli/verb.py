@@ -1,0 +1,29 @@
+"""What every verb of the command line shares: how it is declared, and how it answers."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def add_verb(verbs: Any, name: str, run: Verb, what: str, example: str) -> argparse.ArgumentParser:
+    """Declare a verb; its help ends with an example."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=what,
+        description=what,
+        epilog=f"example:  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(verb=run, name=name)
+    return parser
+
+
+def answer(parsed: argparse.Namespace, values: dict[str, Any], lines: Sequence[str]) -> None:
+    """Print the result on standard output: `values` for machines (--json), else `lines` for people."""
+    text = json.dumps(values, indent=1, ensure_ascii=False, default=str) if parsed.json else "\n".join(lines)
+    sys.stdout.write(text + "\n")
