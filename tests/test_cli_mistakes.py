@@ -98,7 +98,7 @@ MISTAKES = {
         "there.safetensors",
     ),
     "no such pooling": ("embed {p}/trained --data {p}/dataset --out {p}/x --pooling max", "invalid choice"),
-    "evaluate with no test": ("evaluate {p}/trained --data {p}/dataset --holdout 0", "both sides"),
+    "evaluate with no test": ("evaluate {p}/trained --data {p}/dataset --holdout 0", "between 0 and 1"),
     "evaluate into a folder": (
         "evaluate {p}/trained --data {p}/dataset --no-linear --against --out {p}/full",
         "must be a file",

@@ -135,6 +135,8 @@ def write_embeddings(
     """
     if out.exists():
         raise ValueError(f"embed: the output must not exist yet, got {out}; choose another name or remove it")
+    if out.suffix != ".parquet":
+        raise ValueError(f"embed: the output must be named .parquet, got {out}; rename it")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".partial-{out.name}")
     done, writer = 0, None

@@ -55,9 +55,11 @@ class Result:
         """For people."""
         about = self.about
         head = (
-            f"{about['test_images']} test images of {about['classes']} classes, "
-            f"{about['train_images']} labelled images to learn from"
+            f"{about['test_images']} test images of {about['classes_tested']} classes, "
+            f"{about['train_images']} labelled images of {about['classes']} classes to learn from"
         )
+        if not about["test_images_unseen_in_pretraining"]:
+            head += "\nnote: pretraining may have seen test images (without labels); see data.holdout"
         table = [f"{'':12} {'probe':10} {'macro-F1':>9} {'accuracy':>9} {'balanced':>9}"]
         for name, probes in self.scores.items():
             for probe, s in probes.items():
@@ -90,6 +92,8 @@ def evaluate(
         ValueError: no labelled images on both sides of the split.
     """
     embedder, dataset, config = load_embedder(model, pooling), Dataset.open(data), run_config(model)
+    if holdout is not None and not 0 < holdout < 1:
+        raise ValueError(f"evaluate: holdout must be between 0 and 1, got {holdout}; 0.2 is a fifth")
     if holdout is None:
         holdout = (config.data.holdout if config else 0) or DEFAULT_HOLDOUT
     split = split_labelled(dataset, holdout)
@@ -178,5 +182,6 @@ def _about(
         "train_images": len(split.train),
         "test_images": len(split.test),
         "classes": len(split.names),
+        "classes_tested": len(np.unique(split.label[split.test])),
         "left_out": split.left_out,
     }

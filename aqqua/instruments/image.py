@@ -28,6 +28,10 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ORIENTATION, BITS_PER_SAMPLE = 274, 258  # TIFF 6.0 tags, also used in EXIF
 
+# Height and width of whole camera frames: nobody's organism fills exactly a sensor. PlanktoScope: 2048 px
+# class raw frames and the 4056 × 3040 of its Raspberry Pi HQ camera (docs/formats/planktoscope.md).
+FRAME_SIZES = frozenset({(2048, 2048), (3040, 4056)})
+
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 
 
@@ -42,6 +46,10 @@ class EncodedImage:
     def load(self, tree: Tree) -> np.ndarray:
         if self.box is None:
             pixels = decode(_read_file(tree, self.member))
+            if pixels.shape[:2] in FRAME_SIZES:
+                raise RejectedInputError(
+                    "not_an_organism", f"a whole camera frame of {pixels.shape[0]}×{pixels.shape[1]}"
+                )
         else:
             pixels = _cut(_decode_collage(tree, self.member), self.box)
         if self.footer_px:

@@ -158,7 +158,10 @@ def open_tree(root: Path, label: str | None = None) -> Tree:
         _list_folder(tree)
     else:
         if not zipfile.is_zipfile(root):
-            raise ValueError(f"ingest: an input file must be a zip, got {root}; give its folder instead")
+            raise ValueError(
+                f"ingest: an input file must be a zip that is whole, got {root}, which is none or cut short; "
+                "copy it again, or give the folder an image lies in"
+            )
         _list_archive(tree, chain=(), shown="")
     tree.members = dict(sorted(tree.members.items()))
     return tree

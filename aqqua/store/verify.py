@@ -29,6 +29,9 @@ class Problem:
     file: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.file}: {self.detail}"
+
 
 def _silent(_done: int, _all: int) -> None:
     """Progress that nobody watches."""

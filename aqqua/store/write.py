@@ -200,9 +200,10 @@ def _finish(
     accepted, quarantined = written.rows, len(refused)
     assert listing.read == accepted + quarantined, (listing.read, accepted, quarantined)
     if accepted == 0:
+        first = "; ".join(f"{r.source}: {r.reason} ({r.detail})" for r in refused[:3])
         raise ValueError(
-            f"ingest: at least one image must be readable, got {listing.read} read and all quarantined "
-            f"({dict(Counter(r.reason for r in refused))}); check the inputs and their instrument"
+            f"ingest: at least one image must be readable, got {listing.read} read and none "
+            f"accepted: {first}{'; ...' if len(refused) > 3 else ''}; check the paths and the format"
         )
     write_quarantine(folder, refused)
     write_samples(folder, listing.samples)

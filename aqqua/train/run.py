@@ -250,6 +250,11 @@ def _set_up_device(train: TrainConfig) -> torch.device:
     if train.deterministic:  # cuBLAS reads it at its first call
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(train.deterministic)
+    if train.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"pretrain: train.device=cuda needs a CUDA device, got none with torch {torch.__version__}; "
+            "use train.device=auto, or see aqqua doctor"
+        )
     if train.device != "auto":
         return torch.device(train.device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

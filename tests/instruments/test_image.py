@@ -227,3 +227,18 @@ def test_real_oddities(real_data: Path) -> None:
     assert time.perf_counter() - start < 1
     bayer = EncodedImage("case_1_blob.tif").load(open_tree(real_data / "spc"))
     assert bayer.dtype == np.uint16
+
+
+@pytest.mark.parametrize("size", [(2048, 2048), (3040, 4056)])
+def test_a_whole_camera_frame_is_no_organism(tmp_path, size):
+    Image.new("L", size[::-1], 90).save(tmp_path / "frame.png")
+    tree = open_tree(tmp_path)
+    with pytest.raises(RejectedInputError, match="a whole camera frame") as caught:
+        EncodedImage("frame.png").load(tree)
+    assert caught.value.reason == "not_an_organism"
+    assert EncodedImage("frame.png", box=(0, 0, 9, 9)).load(tree).shape == (9, 9)  # a particle on a collage
+
+
+def test_the_real_planktoscope_frame_is_no_organism(real_data):
+    with pytest.raises(RejectedInputError, match="a whole camera frame"):
+        EncodedImage("DiatomaceousEarth-10x-10.jpg").load(open_tree(real_data / "planktoscope"))

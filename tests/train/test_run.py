@@ -130,6 +130,12 @@ def test_a_killed_process_is_continued_exactly(undisturbed, make_config, tmp_pat
     assert_same_run(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has the device that must be missing")
+def test_a_missing_gpu_is_said(make_config, tmp_path):
+    with pytest.raises(ValueError, match=r"needs a CUDA device, got none .* train\.device=auto"):
+        pretrain(make_config(tmp_path, train={"device": "cuda"}))
+
+
 def test_a_run_in_use_is_refused(make_config, tmp_path):
     config = make_config(tmp_path)
     with only_process(tmp_path), pytest.raises(ValueError, match=r"by one process, got .* wait for it"):
