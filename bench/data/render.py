@@ -167,7 +167,7 @@ def machine() -> dict[str, str]:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "pillow": PIL.__version__,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(Path(word).name if "/" in word else word for word in sys.argv),
     }
 
 

@@ -1,6 +1,7 @@
 """Draw how a run learned: its losses, and kNN of each kept checkpoint on the held-out images.
 
-    python bench/train/curve.py runs/isiis_tiny data/isiis --out docs/isiis_curve.svg
+    aqqua evaluate runs/isiis_tiny --data data/isiis --against untrained pixels --out scores.json
+    python bench/train/curve.py runs/isiis_tiny data/isiis --scores scores.json --out docs/isiis_curve.svg
 
 The kNN numbers go to <out>.json beside the picture.
 """
@@ -21,12 +22,12 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--against", nargs="*", default=["untrained", "pixels"])
+    parser.add_argument("--scores", type=Path, required=True, help="of `aqqua evaluate`, for the baselines")
     options = parser.parse_args()
     rows = [json.loads(line) for line in (options.run / METRICS).read_text().splitlines()]
     points = knn_of_checkpoints(options.run, options.data)
-    last = evaluate(options.run, options.data, against=options.against, linear=False)
-    baselines = {name: probes["kNN k=20"].macro_f1 for name, probes in last.scores.items() if name != "model"}
+    scores = json.loads(options.scores.read_text())["scores"]
+    baselines = {name: probes["kNN k=20"]["macro_f1"] for name, probes in scores.items() if name != "model"}
     options.out.with_suffix(".json").write_text(
         json.dumps({"knn_20_macro_f1": points, "baselines": baselines}, indent=1) + "\n"
     )
