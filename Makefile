@@ -3,7 +3,7 @@
 # compiler (g++) and make. .ci/run installs what is missing of these.
 #
 # On Linux x86 PyPI's torch is the CUDA build, gigabytes of it. On a machine without a GPU:
-#   make demo TORCH_ARGS="--index-url INDEX"   # the CPU index that the PyTorch installation page names
+#   make demo TORCH_ARGS="..."   # what the PyTorch installation page says behind `pip install torch`
 
 PYTHON     ?= python3
 VENV       ?= .venv
