@@ -24,11 +24,7 @@ def render_native(
     """Patch rows of all views in packed order, float32 on the CPU. The GIL is free meanwhile.
 
     Args:
-        pack: the plan.
-        pixels_I: pixels of each image of the pack as stored, (H, W) or (H, W, 3), uint8 or uint16.
-        patch_px: side P of a patch.
-        channels: of the model, 1 or 3. Colour becomes luma for 1; grey is repeated for 3.
-        first_views: render only so many views (the globals come first).
+        pack, pixels_I, patch_px, channels, first_views: as of the specification, render_reference.
         threads: at most so many work, PyTorch's number by default; the result does not depend on them.
 
     Raises:
