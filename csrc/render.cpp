@@ -6,10 +6,10 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "render_views.hpp"
 
 namespace py = pybind11;
@@ -24,32 +24,15 @@ using std::to_string;
 
 float luma_of(const float *rgb) { return rgb[0] * kLuma[0] + rgb[1] * kLuma[1] + rgb[2] * kLuma[2]; }
 
+constexpr const char *kRender = "render";
+
 void require(bool holds, const std::string &what, const std::string &got, const std::string &fix) {
-    if (!holds) throw std::invalid_argument("render: " + what + ", got " + got + "; " + fix);
+    ::require(holds, kRender, what, got, fix);
 }
 
-std::string shape_text(const py::array &array) {
-    std::string text = py::str(array.dtype()).cast<std::string>() + " [";
-    for (py::ssize_t d = 0; d < array.ndim(); ++d) text += (d ? ", " : "") + to_string(array.shape(d));
-    return text + "]";
-}
-
-bool is_contiguous(const py::array &array) { return (array.flags() & py::array::c_style) != 0; }
-
-// The values of an array whose type, shape and layout must be exactly these.
 template <typename T>
 const T *values_of(const py::array &array, const std::string &name, const std::vector<int64_t> &shape) {
-    bool fits = py::isinstance<py::array_t<T>>(array) && is_contiguous(array) &&
-                reinterpret_cast<uintptr_t>(array.data()) % alignof(T) == 0 &&
-                array.ndim() == py::ssize_t(shape.size());
-    for (size_t d = 0; fits && d < shape.size(); ++d) fits = array.shape(py::ssize_t(d)) == shape[d];
-    std::string sides;
-    for (int64_t side : shape) sides += (sides.empty() ? "" : ", ") + to_string(side);
-    require(fits,
-            name + " must be contiguous " + py::str(py::dtype::of<T>()).cast<std::string>() + " [" + sides +
-                "]",
-            shape_text(array), "take it from a Pack");
-    return static_cast<const T *>(array.data());
+    return ::values_of<T>(kRender, array, name, shape, "take it from a Pack");
 }
 
 void require_finite(const float *values, int64_t count, const std::string &name, int64_t view) {

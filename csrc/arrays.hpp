@@ -1,0 +1,45 @@
+// What every binding asks of the arrays it is handed: exact type, shape and layout, or a clear error.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+// Raises ValueError "<operation>: <what must hold>, got <value>; <how to fix>".
+inline void require(bool holds, const char *operation, const std::string &what, const std::string &got,
+                    const std::string &fix) {
+    if (!holds)
+        throw std::invalid_argument(std::string(operation) + ": " + what + ", got " + got + "; " + fix);
+}
+
+inline std::string shape_text(const pybind11::array &array) {
+    std::string text = pybind11::str(array.dtype()).cast<std::string>() + " [";
+    for (pybind11::ssize_t d = 0; d < array.ndim(); ++d)
+        text += (d ? ", " : "") + std::to_string(array.shape(d));
+    return text + "]";
+}
+
+inline bool is_contiguous(const pybind11::array &array) {
+    return (array.flags() & pybind11::array::c_style) != 0;
+}
+
+// The values of an array whose type, shape and layout must be exactly these.
+template <typename T>
+const T *values_of(const char *operation, const pybind11::array &array, const std::string &name,
+                   const std::vector<int64_t> &shape, const std::string &fix) {
+    bool fits = pybind11::isinstance<pybind11::array_t<T>>(array) && is_contiguous(array) &&
+                reinterpret_cast<uintptr_t>(array.data()) % alignof(T) == 0 &&
+                array.ndim() == pybind11::ssize_t(shape.size());
+    for (size_t d = 0; fits && d < shape.size(); ++d) fits = array.shape(pybind11::ssize_t(d)) == shape[d];
+    std::string sides;
+    for (int64_t side : shape) sides += (sides.empty() ? "" : ", ") + std::to_string(side);
+    require(fits, operation,
+            name + " must be contiguous " +
+                pybind11::str(pybind11::dtype::of<T>()).cast<std::string>() + " [" + sides + "]",
+            shape_text(array), fix);
+    return static_cast<const T *>(array.data());
+}
