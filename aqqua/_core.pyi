@@ -3,6 +3,47 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def fill(tokens_A: NDArray[np.int64], taken: int, room: int) -> tuple[NDArray[np.int64], int, int] | None:
+    """Which of the A entries ahead go into a pack of `room` tokens; None: more entries are needed to know.
+
+    Specification: aqqua.plan.fill.fill_reference, which says the meaning over windows.
+
+    Args:
+        tokens_A: of each entry ahead, from the lane's position on.
+        taken: bit j: entry j is used already.
+
+    Returns:
+        The entries in the order they were chosen, the first one not used, and which of the 64 from
+        there on are (as in `taken`).
+
+    Raises:
+        ValueError: an entry that was looked at has not 1 to `room` tokens.
+    """
+
+def plan_masks(
+    *,
+    grid_V2: NDArray[np.int32],
+    keys_G: NDArray[np.uint64],
+    visits_G: NDArray[np.uint64],
+    seed: int,
+    odds: float,
+    low: float,
+    high: float,
+    aspects_Q: NDArray[np.float64],
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float32]]:
+    """mask_N, masked_M and weight_M of a pack whose first G views are the global ones.
+
+    Specification: aqqua.plan.masks.plan_masks_reference.
+
+    Args:
+        low, high: share of a masked view's patches hidden.
+        aspects_Q: quantiles of the aspect of a block, aqqua.plan.cut.log_uniform.
+
+    Raises:
+        ValueError: an array has another type, shape or layout, a grid is below 1 x 1, a visit is not
+            below 2**32, a share is not 0 to 1, or there is too much to count.
+    """
+
 def permute(index: NDArray[np.uint64], n: int, seed: int, stream: int) -> NDArray[np.uint64]:
     """Images of `index` under the permutation of range(n) named by (seed, stream).
 

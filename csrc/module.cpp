@@ -2,11 +2,15 @@
 // Documentation of each function: aqqua/_core.pyi. Specifications: the Python references.
 #include <pybind11/pybind11.h>
 
+void register_fill(pybind11::module_ &);     // fill.cpp: which images share a pack
+void register_masks(pybind11::module_ &);    // masks.cpp: which patches iBOT hides
 void register_permute(pybind11::module_ &);  // permute.cpp: order without memory
 void register_render(pybind11::module_ &);   // render.cpp: plan and pixels to patch rows
 
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
     module.doc() = "Host hot paths of aqqua in C++.";
+    register_fill(module);
+    register_masks(module);
     register_permute(module);
     register_render(module);
 }

@@ -18,8 +18,9 @@ from PIL import Image
 
 from aqqua.model.sequences import Sequences
 from aqqua.model.vit import Features, VisionTransformer
-from aqqua.plan.pack import Pack, whole_packs
+from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.whole import whole_packs
 from aqqua.render import choose
 from aqqua.store.read import Block, Dataset
 

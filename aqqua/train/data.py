@@ -17,7 +17,8 @@ from aqqua.model.sequences import Sequences
 from aqqua.objective.ssl import GLOBALS, Batch
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState, Weights, lanes_of_rank
 from aqqua.plan.masks import MaskConfig
-from aqqua.plan.pack import Pack, Packer, drop_scores, hide_scale
+from aqqua.plan.pack import Pack, drop_scores, hide_scale
+from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.render import RendererName, choose
 from aqqua.store.read import Block, Dataset

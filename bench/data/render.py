@@ -27,7 +27,8 @@ from PIL import Image
 
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState
 from aqqua.plan.masks import MaskConfig
-from aqqua.plan.pack import GLOBALS, Pack, Packer
+from aqqua.plan.pack import GLOBALS, Pack
+from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.render.native import render_native
 from aqqua.render.reference import render_reference

@@ -20,8 +20,8 @@ from aqqua.instruments.record import Record
 from aqqua.instruments.tree import Tree
 from aqqua.model.config import ModelConfig
 from aqqua.model.vit import VisionTransformer
-from aqqua.plan.pack import whole_packs
 from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.whole import whole_packs
 from aqqua.store.read import Block, Dataset
 from aqqua.store.write import ingest
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aqqua.plan.lanes import Lane, LaneConfig, Weights
+from aqqua.plan.lanes import Lane, LaneConfig, LaneState, Weights
 from aqqua.plan.masks import MaskConfig
-from aqqua.plan.pack import Packer
+from aqqua.plan.pack import Pack
+from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.store.read import Sizes
 
@@ -87,3 +88,12 @@ def make_packer(
     return Packer(
         lane, patch_px=patch_px, prefix_tokens=5, views=views or ViewConfig(), masks=masks or MaskConfig()
     )
+
+
+def packs_of(packer: Packer, count: int) -> tuple[list[Pack], LaneState]:
+    """The first packs of a lane, and where it stands after them."""
+    state, packs = LaneState(), []
+    for _ in range(count):
+        pack, state = packer.next_pack(state)
+        packs.append(pack)
+    return packs, state

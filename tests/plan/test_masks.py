@@ -7,15 +7,31 @@ from hypothesis import strategies as st
 from made_sizes import mixed
 from pydantic import ValidationError
 
-from aqqua.plan.masks import MIN_BLOCK, MaskConfig, block_mask, plan_masks
+from aqqua import _core
+from aqqua.plan.cut import log_uniform
+from aqqua.plan.masks import (
+    ASPECT,
+    MIN_BLOCK,
+    MaskConfig,
+    Masks,
+    block_mask,
+    plan_masks,
+    plan_masks_reference,
+)
 
 GRID = st.tuples(st.integers(1, 30), st.integers(1, 30))
+STRIP = st.tuples(st.just(1), st.integers(1, 300))
+U64 = st.integers(0, (1 << 64) - 1)
 
 
 def plan(grids, *, seed: int = 0, visit: int = 0, keys=None, config: MaskConfig | None = None):
+    """Mask of each view; None where nothing is hidden."""
     grid = np.array(grids, np.int32).reshape(-1, 2)
     keys = mixed(np.arange(len(grid))) if keys is None else keys
-    return plan_masks(grid, keys, np.full(len(grid), visit, np.uint64), seed, config or MaskConfig())
+    visits = np.full(len(grid), visit, np.uint64)
+    masks = plan_masks(grid, keys, visits, seed, config or MaskConfig())
+    of_views = np.split(masks.mask_N, np.cumsum(grid.prod(axis=1))[:-1])
+    return [mask if mask.any() else None for mask in of_views]
 
 
 def draws(seed: int) -> np.ndarray:
@@ -122,3 +138,120 @@ def test_a_range_of_ratios_that_cannot_be_is_refused():
         MaskConfig(ratio=(0.5, 0.1))
     with pytest.raises(ValidationError, match=r"got -0\.1, 0\.5"):
         MaskConfig(ratio=(-0.1, 0.5))
+
+
+def assert_same(got: Masks, want: Masks) -> None:
+    for name in ("mask_N", "masked_M", "weight_M"):
+        values, expected = getattr(got, name), getattr(want, name)
+        assert values.dtype == expected.dtype
+        np.testing.assert_array_equal(values, expected)
+
+
+@given(
+    global_grids=st.lists(GRID | STRIP | st.just((1, 1)), max_size=40),
+    local_grids=st.lists(GRID, max_size=5),
+    seed=U64,
+    odds=st.floats(0, 1),
+    ratio=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_equals_the_reference_bit_for_bit(global_grids, local_grids, seed, odds, ratio, data):
+    n = len(global_grids)
+    keys = np.array(data.draw(st.lists(U64, min_size=n, max_size=n)), np.uint64)
+    visits = np.array(data.draw(st.lists(st.integers(0, (1 << 32) - 1), min_size=n, max_size=n)), np.uint64)
+    grid = np.array(global_grids + local_grids, np.int32).reshape(-1, 2)
+    options = (grid, keys, visits, seed, MaskConfig(odds=odds, ratio=(min(ratio), max(ratio))))
+    got = plan_masks(*options)
+    assert_same(got, plan_masks_reference(*options))
+    assert not got.mask_N[len(got.mask_N) - sum(rows * columns for rows, columns in local_grids) :].any()
+
+
+def test_equals_the_reference_on_thousands_of_views():
+    """Enough blocks that every rare way through the placing of one is taken."""
+    rng = np.random.default_rng(0)
+    grid = rng.integers(1, 24, (3000, 2)).astype(np.int32)
+    keys, visits = rng.integers(0, 1 << 64, 3000, np.uint64), rng.integers(0, 1 << 32, 3000, np.uint64)
+    for config in (MaskConfig(), MaskConfig(odds=1, ratio=(0, 1)), MaskConfig(odds=1, ratio=(1, 1))):
+        options = (grid, keys, visits, 17, config)
+        assert_same(plan_masks(*options), plan_masks_reference(*options))
+
+
+def test_views_that_draw_the_same_are_taken_in_their_order():
+    """An image that is in a pack twice on the same visit has the same key and draws."""
+    n = 9
+    options = (np.full((n, 2), 6, np.int32), np.full(n, 5, np.uint64), np.full(n, 2, np.uint64))
+    got = plan_masks(*options, 0, MaskConfig())
+    assert_same(got, plan_masks_reference(*options, 0, MaskConfig()))
+    np.testing.assert_array_equal(np.unique(got.masked_M // 36), np.arange(n // 2))
+
+
+def test_weights_of_a_view_are_one_over_its_hidden_patches():
+    masks = plan_masks(
+        np.full((50, 2), 9, np.int32), mixed(np.arange(50)), np.zeros(50, np.uint64), 1, MaskConfig()
+    )
+    hidden_V = masks.mask_N.reshape(50, 81).sum(axis=1)
+    np.testing.assert_array_equal(masks.masked_M, np.flatnonzero(masks.mask_N))
+    np.testing.assert_array_equal(masks.weight_M, (1 / hidden_V[masks.masked_M // 81]).astype(np.float32))
+
+
+@pytest.mark.parametrize("served_by", [plan_masks, plan_masks_reference])
+def test_no_views_no_masks(served_by):
+    nothing = np.zeros(0, np.uint64)
+    for grid in (np.zeros((0, 2), np.int32), np.ones((3, 2), np.int32)):
+        masks = served_by(grid, nothing, nothing, 0, MaskConfig(odds=1))
+        assert masks.mask_N.shape == (len(grid),)
+        assert not masks.mask_N.any()
+        assert masks.masked_M.shape == masks.weight_M.shape == (0,)
+
+
+@pytest.mark.parametrize("served_by", [plan_masks, plan_masks_reference])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid_V2": np.zeros((0, 2), np.int32)}, "must be among the 0 views, got 2; take it from a Pack"),
+        ({"grid_V2": np.array([[3, 3], [0, 5]], np.int32)}, "at least 1 x 1 patches, got 0 x 5; leave"),
+        ({"grid_V2": np.array([[3, -1], [3, 3]], np.int32)}, "at least 1 x 1 patches, got 3 x -1; leave"),
+        ({"visits_G": np.array([0, 1 << 32], np.uint64)}, "visit must be below 2..32, got 4294967296; start"),
+        ({"grid_V2": np.full((2, 2), 40_000, np.int32)}, "fewer than 2..31 patches, got 3200000000; lower"),
+    ],
+)
+def test_says_what_must_hold(served_by, change, message):
+    sound = {
+        "grid_V2": np.ones((2, 2), np.int32), "keys_G": np.arange(2, dtype=np.uint64),
+        "visits_G": np.zeros(2, np.uint64),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=f"plan_masks: .*{message}"):
+        served_by(**(sound | change), seed=0, config=MaskConfig())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"grid_V2": np.ones((2, 2), np.int64)},
+            r"grid_V2 must be contiguous int32 \[2, 2\], got int64 \[2, 2\]",
+        ),
+        (
+            {"grid_V2": np.ones((2, 3), np.int32)},
+            r"grid_V2 must be contiguous int32 \[2, 2\], got int32 \[2, 3\]",
+        ),
+        ({"grid_V2": np.array(1, np.int32)}, "global views must be among the 0 views, got 2"),
+        ({"visits_G": np.zeros(3, np.uint64)}, r"visits_G must be contiguous uint64 \[2\], got uint64 \[3\]"),
+        ({"odds": float("nan")}, "odds must be 0 to 1, got nan; set masks.odds"),
+        ({"odds": 1.5}, "odds must be 0 to 1, got 1.5"),
+        ({"low": 0.6}, "ratio must be low, high with 0 <= low <= high <= 1, got 0.6"),
+        ({"aspects_Q": np.ones(7)}, r"aspects_Q must be contiguous float64 \[4096\], got float64 \[7\]"),
+        ({"aspects_Q": np.zeros(4096)}, "aspects must be positive, got 0.0"),
+        ({"aspects_Q": np.full(4096, np.inf)}, "aspects must be positive, got inf"),
+    ],
+)
+def test_the_binding_checks_what_it_is_handed(change, message):
+    sound = {
+        "grid_V2": np.full((2, 2), 4, np.int32), "keys_G": np.arange(2, dtype=np.uint64),
+        "visits_G": np.zeros(2, np.uint64), "seed": 0, "odds": 0.5, "low": 0.1, "high": 0.5,
+        "aspects_Q": log_uniform(*ASPECT),
+    }  # fmt: skip
+    assert len(_core.plan_masks(**sound)) == 3
+    with pytest.raises(ValueError, match=f"plan_masks: {message}"):
+        _core.plan_masks(**(sound | change))

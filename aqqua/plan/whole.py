@@ -1,0 +1,64 @@
+"""Packs for embedding: one undisturbed view of each image, nothing hidden, in row order.
+
+Letters: I images. Test: tests/plan/test_whole.py.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aqqua.plan.pack import Pack
+from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.views import Views, whole_views
+from aqqua.store.read import Sizes
+
+
+def whole_packs(
+    sizes: Sizes, block: int, *, patch_px: int, prefix_tokens: int, budget_tokens: int, views: ViewConfig
+) -> Iterator[Pack]:
+    """Packs of one undisturbed view per image, in row order: for embedding.
+
+    Args:
+        sizes: of all images of a dataset block.
+        block: its number.
+        budget_tokens: of a pack, at least the cap of a global view and its prefix.
+    """
+    planned = whole_views(sizes, patch_px, views.max_tokens[0], views.min_tokens[0], views)
+    tokens_I = planned.patches_IS()[:, 0] + prefix_tokens
+    if int(tokens_I.max(initial=0)) > budget_tokens:
+        raise ValueError(
+            f"whole_packs: budget_tokens must hold the largest image, {int(tokens_I.max())} tokens, got "
+            f"{budget_tokens}; raise it"
+        )
+    start = 0
+    while start < len(tokens_I):
+        end = start + max(int(np.searchsorted(np.cumsum(tokens_I[start:]), budget_tokens, side="right")), 1)
+        yield _whole_pack(sizes, planned, block, np.arange(start, end), prefix_tokens, budget_tokens)
+        start = end
+
+
+def _whole_pack(
+    sizes: Sizes, planned: Views, block: int, rows: np.ndarray, prefix_tokens: int, budget_tokens: int
+) -> Pack:
+    grid = planned.grid_IS2[rows, 0]
+    nothing = np.zeros(0, np.int64)
+    return Pack(
+        block_I=np.full(len(rows), block),
+        row_I=rows,
+        visit_I=np.zeros(len(rows), np.uint64),
+        sizes=sizes.take(rows),
+        views_per_image=1,
+        grid_V2=grid,
+        map_V23=planned.map_IS23[rows, 0],
+        um_per_px_V=planned.um_per_px_IS[rows, 0],
+        sigma_V=planned.sigma_IS[rows, 0],
+        scale_V=planned.scale_IS[rows, 0],
+        bias_VC=planned.bias_ISC[rows, 0],
+        noise_V=planned.noise_IS[rows, 0],
+        key_V=sizes.key[rows],
+        mask_N=np.zeros(int((grid[:, 0] * grid[:, 1]).sum()), bool),
+        masked_M=nothing,
+        weight_M=nothing.astype(np.float32),
+        prefix_tokens=prefix_tokens,
+        budget_tokens=budget_tokens,
+    )
