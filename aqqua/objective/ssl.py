@@ -42,6 +42,13 @@ class ObjectiveConfig(BaseModel):
     dino_weight: float = Field(default=1.0, ge=0, description="DINOv2 1.0")
     ibot_weight: float = Field(default=1.0, ge=0, description="DINOv2 1.0")
     koleo_weight: float = Field(default=0.1, ge=0, description="DINOv2 0.1")
+    koleo_warmup_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the run over which koleo_weight rises from 0; DINOv2 0. A large weight spreads "
+        "features evenly, which helps neighbours, but from the start it keeps classes from forming",
+    )
     student_temperature: float = Field(default=0.1, gt=0, description="DINOv2 0.1")
     sinkhorn_iterations: int = Field(default=3, ge=1, description="DINOv2 3")
 
@@ -142,12 +149,18 @@ class SelfSupervised(nn.Module):
         )
 
     def learn(
-        self, batch: Batch, taught: TeacherLogits, targets: Targets, n_images_total: int | Tensor
+        self,
+        batch: Batch,
+        taught: TeacherLogits,
+        targets: Targets,
+        n_images_total: int | Tensor,
+        koleo_weight: float | None = None,
     ) -> Losses:
         """The student's losses on a pack; call backward on `total`.
 
         Args:
             n_images_total: images of the step over all packs and ranks.
+            koleo_weight: of this step; None is the config's, as after its warm-up.
         """
         features = self.student.backbone(
             batch.patches_NF,
@@ -173,4 +186,5 @@ class SelfSupervised(nn.Module):
         )
         globals_GID = features.cls_VD[: GLOBALS * n_images].unflatten(0, (GLOBALS, n_images))
         koleo = koleo_loss(globals_GID, batch.image_I) / n_images_total
-        return Losses(dino, ibot, koleo, c.dino_weight * dino + c.ibot_weight * ibot + c.koleo_weight * koleo)
+        koleo_weight = c.koleo_weight if koleo_weight is None else koleo_weight
+        return Losses(dino, ibot, koleo, c.dino_weight * dino + c.ibot_weight * ibot + koleo_weight * koleo)

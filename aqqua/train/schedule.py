@@ -77,6 +77,11 @@ class Schedule:
         return self.final + 0.5 * (self.base - self.final) * (1.0 + math.cos(math.pi * step / steps))
 
 
+def rising(value: float, share: float, steps: float, start: float = 0.0) -> Schedule:
+    """From `start` to `value` over a share of a run of `steps`, then constant."""
+    return Schedule(value, value, steps, warmup=share * steps, start=start)
+
+
 class TeacherConfig(BaseModel):
     """How the teacher follows the student and how sharp its targets are."""
 
@@ -107,6 +112,4 @@ class TeacherConfig(BaseModel):
 
     def temperature(self, steps: float) -> Schedule:
         """Temperature of the teacher's targets: linear rise, then constant."""
-        end = self.temperature_end
-        warmup = self.temperature_warmup_share * steps
-        return Schedule(end, end, steps, warmup=warmup, start=self.temperature_start)
+        return rising(self.temperature_end, self.temperature_warmup_share, steps, self.temperature_start)

@@ -13,6 +13,7 @@ from aqqua.objective.ssl import Losses, TeacherLogits
 from aqqua.train.data import StepData
 from aqqua.train.optim import apply_schedules, clip_gradients, ema_update
 from aqqua.train.run import Run
+from aqqua.train.schedule import rising
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Rates:
     weight_decay: float
     momentum: float
     temperature: float
+    koleo_weight: float
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Outcome:
 def rates_at(run: Run) -> Rates:
     """The schedules at this point of the run."""
     optim, teacher, at, steps = run.config.optim, run.config.teacher, run.nominal_step, run.nominal_steps
+    objective = run.config.objective
     return Rates(
         lr=optim.learning_rate(steps, run.images_per_step).at(at),
         last_layer_lr=optim.last_layer_learning_rate(steps, run.images_per_step).at(at),
         weight_decay=optim.weight_decay(steps).at(at),
         momentum=teacher.momentum(steps).at(at),
         temperature=teacher.temperature(steps).at(at),
+        koleo_weight=rising(objective.koleo_weight, objective.koleo_warmup_share, steps).at(at),
     )
 
 
@@ -58,7 +62,7 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
         targets = model.targets(taught, rates.temperature)
     for batch, logits in zip(data.batches, taught, strict=True):
         with _mixed_precision(run):
-            losses = model.learn(batch, logits, targets, data.n_images)
+            losses = model.learn(batch, logits, targets, data.n_images, rates.koleo_weight)
         losses.total.backward()
         total = total.plus(losses)
     grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)

@@ -202,6 +202,15 @@ def test_the_teacher_sees_unmasked_globals_only():
     assert not torch.equal(model.teach(replace(batch, patches_NF=changed)).ibot_MK, want.ibot_MK)
 
 
+def test_a_step_may_weigh_koleo_by_its_own_schedule():
+    model, batch = made_model(), made_batch()
+    taught = model.teach(batch)
+    targets = model.targets([taught], TEMPERATURE)
+    usual, none, strong = (model.learn(batch, taught, targets, IMAGES, w) for w in (None, 0.0, 0.7))
+    assert usual.total.item() == pytest.approx((none.total + 0.1 * none.koleo).item(), rel=1e-6)
+    assert strong.total.item() == pytest.approx((none.total + 0.7 * none.koleo).item(), rel=1e-6)
+
+
 def test_the_student_does_not_see_masked_patches():
     model, batch = made_model(), made_batch()
     taught = model.teach(batch)

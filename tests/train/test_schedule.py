@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from aqqua.train.schedule import Schedule, TeacherConfig
+from aqqua.train.schedule import Schedule, TeacherConfig, rising
 
 STEPS = [0, 5, 9, 10, 11, 55, 99]
 GOLDEN = {
@@ -78,3 +78,10 @@ def test_errors():
         Schedule(1, 0, 10).at(-1)
     with pytest.raises(ValidationError, match="momentum_strat"):
         TeacherConfig.model_validate({"momentum_strat": 0.9})
+
+
+def test_rising_starts_at_its_start_and_holds_its_value():
+    schedule = rising(0.5, 0.4, 100)
+    assert [schedule.at(step) for step in (0, 39, 40, 99, 1000)] == [0.0, 0.5, 0.5, 0.5, 0.5]
+    assert schedule.at(13) == pytest.approx(0.5 / 3)
+    assert rising(0.5, 0.0, 100).at(0) == 0.5
