@@ -19,7 +19,7 @@ DEMO_ARGS   ?=
 MARKER      := .aqqua-demo
 DEMO_MADE   := ocean dataset run scores.json embeddings.parquet
 
-.PHONY: demo demo-folder test check shapes format clean
+.PHONY: demo demo-folder test check shapes sanitize format clean
 
 demo: demo-folder $(VENV)/.runtime
 	mkdir -p "$(DEMO)"
@@ -57,6 +57,17 @@ check: $(VENV)/.dev
 shapes: $(VENV)/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/model tests/objective tests/kernels tests/plan \
 	    --jaxtyping-packages=aqqua,beartype.beartype $(PYTEST_ARGS)
+
+# The C++ core under AddressSanitizer and UndefinedBehaviorSanitizer (GCC), with every test that calls it.
+# Python itself frees nothing at exit, so leaks are not looked for.
+SANITIZED := build/sanitized
+sanitize: $(VENV)/.dev
+	CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+	    LDFLAGS="-fsanitize=address,undefined" $(BIN)/python setup.py -q build --build-temp build/sanitized-objects \
+	    --build-lib $(SANITIZED)
+	cd $(SANITIZED) && LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pytest -p no:cacheprovider \
+	    --rootdir $(CURDIR) $(addprefix $(CURDIR)/,tests/plan tests/render) $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
