@@ -1,5 +1,7 @@
 """Host hot paths in C++ (csrc/): NumPy in, NumPy out, the GIL released, no torch."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +53,58 @@ def permute(index: NDArray[np.uint64], n: int, seed: int, stream: int) -> NDArra
 
     Raises:
         ValueError: n is not 1 to 2**62, or an index is not below n.
+    """
+
+def plan_views(
+    *,
+    key_I: NDArray[np.uint64],
+    height_I: NDArray[np.int32],
+    width_I: NDArray[np.int32],
+    bits_I: NDArray[np.int8],
+    um_per_px_I: NDArray[np.float32],
+    background_I3: NDArray[np.uint16],
+    box_I4: NDArray[np.int32],
+    visit_I: NDArray[np.uint64],
+    seed: int,
+    patch_px: int,
+    area_S2: NDArray[np.float64],
+    tokens_S2: NDArray[np.int32],
+    invert_odds_S: NDArray[np.float64],
+    blur_odds_S: NDArray[np.float64],
+    directions_Q2: NDArray[np.float64],
+    aspect_Q: NDArray[np.float64],
+    zoom_Q: NDArray[np.float64],
+    rotate: bool,
+    max_magnify: float,
+    max_reduce: float,
+    gain: tuple[float, float],
+    offset: tuple[float, float],
+    photometric_odds: float,
+    blur_sigma_px: tuple[float, float],
+    noise: tuple[float, float],
+    subtract_background: bool,
+    mean: float,
+    std: float,
+) -> dict[str, NDArray[Any]]:
+    """The views of I images, S each: the fields of aqqua.plan.views.Views by name.
+
+    Specification: aqqua.plan.views.plan_views_reference. Letters and meanings: aqqua.store.read.Sizes and
+    aqqua.plan.view_config.ViewConfig; Q is aqqua.plan.cut.QUANTILES.
+
+    Args:
+        box_I4: any whole numbers; what lies outside the image is brought to its rim.
+        visit_I: below 2**32.
+        seed: any 64 bits.
+        patch_px: side P of a patch, output px, 1 to 1024.
+        area_S2: least and largest share of the image's area, of each view.
+        tokens_S2: floor and cap of each view's patches.
+        directions_Q2: (cos, sin) of every quantile of the angle; used where `rotate`.
+        aspect_Q, zoom_Q: quantiles of the aspect and of the scale jitter.
+
+    Raises:
+        ValueError: an array has another type, shape or layout; a side of an image is 0, its µm/px neither
+            NaN (unknown) nor 1e-30 to 1e30, its bits not 8 or 16; or a number is outside its range
+            (odds 0 to 1, tokens 1 to 2**22, others up to 1e6 in size, from 1e-6 where they must be positive).
     """
 
 def render(

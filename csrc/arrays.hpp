@@ -35,11 +35,13 @@ const T *values_of(const char *operation, const pybind11::array &array, const st
                 reinterpret_cast<uintptr_t>(array.data()) % alignof(T) == 0 &&
                 array.ndim() == pybind11::ssize_t(shape.size());
     for (size_t d = 0; fits && d < shape.size(); ++d) fits = array.shape(pybind11::ssize_t(d)) == shape[d];
-    std::string sides;
-    for (int64_t side : shape) sides += (sides.empty() ? "" : ", ") + std::to_string(side);
-    require(fits, operation,
-            name + " must be contiguous " +
-                pybind11::str(pybind11::dtype::of<T>()).cast<std::string>() + " [" + sides + "]",
-            shape_text(array), fix);
+    if (!fits) {  // the sentence is only built when it is said: NumPy names a type in Python, slowly
+        std::string sides;
+        for (int64_t side : shape) sides += (sides.empty() ? "" : ", ") + std::to_string(side);
+        require(false, operation,
+                name + " must be contiguous " +
+                    pybind11::str(pybind11::dtype::of<T>()).cast<std::string>() + " [" + sides + "]",
+                shape_text(array), fix);
+    }
     return static_cast<const T *>(array.data());
 }

@@ -5,6 +5,7 @@
 void register_fill(pybind11::module_ &);     // fill.cpp: which images share a pack
 void register_masks(pybind11::module_ &);    // masks.cpp: which patches iBOT hides
 void register_permute(pybind11::module_ &);  // permute.cpp: order without memory
+void register_plan(pybind11::module_ &);     // plan.cpp: what every view will be
 void register_render(pybind11::module_ &);   // render.cpp: plan and pixels to patch rows
 
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
@@ -12,5 +13,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
     register_fill(module);
     register_masks(module);
     register_permute(module);
+    register_plan(module);
     register_render(module);
 }

@@ -37,10 +37,10 @@ def log_uniform(low: float, high: float) -> Float64[np.ndarray, " Q"]:
     return np.array([low * math.exp(ratio * (i + 0.5) / QUANTILES) for i in range(QUANTILES)])
 
 
-def cut(u: np.ndarray, sizes: Sizes, is_local_S: np.ndarray, patch_px: int, config: ViewConfig) -> Cut:
+def cut(u: np.ndarray, sizes: Sizes, patch_px: int, config: ViewConfig) -> Cut:
     """Rectangle of each view: area, shape, angle, zoom, place."""
     height, width = (s.astype(np.float64)[:, None] for s in (sizes.height, sizes.width))
-    low, high = (np.where(is_local_S, config.local_area[i], config.global_area[i]) for i in (0, 1))
+    low, high = config.area_S2().T
     area = (low + (high - low) * u[..., 0]) * height * width
     direction = (
         directions()[_index(u[..., 1])] if config.rotate else np.broadcast_to([1.0, 0.0], (*u.shape[:2], 2))
@@ -51,10 +51,7 @@ def cut(u: np.ndarray, sizes: Sizes, is_local_S: np.ndarray, patch_px: int, conf
         area, height, width, np.abs(cos), np.abs(sin), log_uniform(*config.aspect)[_index(u[..., 3])]
     )
     zoom = log_uniform(*config.scale_jitter)[_index(u[..., 4])]
-    floor, cap = (
-        np.where(is_local_S, bound[1], bound[0]).astype(np.float64)
-        for bound in (config.min_tokens, config.max_tokens)
-    )
+    floor, cap = config.tokens_S2().T.astype(np.float64)
     zoom = bounded_zoom(zoom, long_IS2, floor, cap, patch_px, config)
     grid = snap(long_IS2 * zoom[..., None] / patch_px, cap)
     extent = grid * patch_px / zoom[..., None]  # along the view's own axes, source px

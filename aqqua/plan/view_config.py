@@ -2,15 +2,20 @@
 
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float64, Int32
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Range = tuple[float, float]
+# Every number stays between these, so that no step of a plan over- or underflows; csrc/plan.cpp relies on it.
+SMALLEST, LARGEST = 1e-6, 1e6
+MOST_TOKENS = 1 << 22  # of a view: the largest pack, LaneConfig.pack_tokens
 
 
 class ViewConfig(BaseModel):
     """Crops and their look. Defaults are the recommended values for plankton."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     locals: int = Field(default=8, ge=0, le=16, description="local views per image; globals are always 2")
     global_area: Range = Field(default=(0.32, 1.0), description="share of the image's area; DINOv2")
@@ -22,9 +27,11 @@ class ViewConfig(BaseModel):
         default=(16, 4), description="floor, patches per global and local view"
     )
     max_tokens: tuple[int, int] = Field(default=(256, 64), description="cap, patches; DINOv2: 256, 49")
-    max_magnify: float = Field(default=2.0, ge=1, description="no view is magnified more to reach the floor")
+    max_magnify: float = Field(
+        default=2.0, ge=1, le=LARGEST, description="no view is magnified more to reach the floor"
+    )
     max_reduce: float = Field(
-        default=8.0, ge=1, description="no view is reduced more to keep the cap: it is cut"
+        default=8.0, ge=1, le=LARGEST, description="no view is reduced more to keep the cap: it is cut"
     )
     gain: Range = Field(default=(0.6, 1.4), description="contrast about the background; DINOv2 jitter 0.4")
     offset: Range = Field(default=(-0.1, 0.1), description="added grey, full scale = 1")
@@ -49,8 +56,10 @@ class ViewConfig(BaseModel):
     subtract_background: bool = Field(
         default=True, description="0 is the image's own background: less instrument, padding for free"
     )
-    mean: float = Field(default=0.5, description="grey taken as 0 when the background is kept")
-    std: float = Field(default=0.25, gt=0, description="grey, full scale = 1, taken as 1")
+    mean: float = Field(
+        default=0.5, ge=-LARGEST, le=LARGEST, description="grey taken as 0 when the background is kept"
+    )
+    std: float = Field(default=0.25, ge=SMALLEST, le=LARGEST, description="grey, full scale = 1, taken as 1")
 
     @model_validator(mode="after")
     def _ordered(self) -> "ViewConfig":
@@ -67,9 +76,13 @@ class ViewConfig(BaseModel):
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name} must be low, high with low <= high, got {low}, {high}; swap them")
+            if max(-low, high) > LARGEST:
+                raise ValueError(f"{name} must be within ±{LARGEST:g}, got {low}, {high}; bring it nearer 0")
         for name in ("global_area", "local_area", "aspect", "scale_jitter"):
-            if getattr(self, name)[0] <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}; raise its low end")
+            if (low := getattr(self, name)[0]) < SMALLEST:
+                raise ValueError(
+                    f"{name} must be positive, at least {SMALLEST:g}, got {low}; raise its low end"
+                )
         for name in ("gain", "blur_sigma_px", "noise", "invert_odds"):
             if min(getattr(self, name)) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}; raise its low end")
@@ -80,9 +93,29 @@ class ViewConfig(BaseModel):
                 f"min_tokens must be 1 to max_tokens, got {self.min_tokens} and {self.max_tokens}; "
                 "lower the floor"
             )
+        if max(self.max_tokens) > MOST_TOKENS:
+            raise ValueError(f"max_tokens must be up to {MOST_TOKENS}, got {self.max_tokens}; lower the cap")
         return self
 
     @property
     def views(self) -> int:
-        """Views of one image: 2 global, then the local ones."""
+        """Views of one image, S: 2 global, then the local ones."""
         return 2 + self.locals
+
+    def area_S2(self) -> Float64[np.ndarray, "S 2"]:
+        """Least and largest share of the image's area, of each view."""
+        return np.array([self.global_area] * 2 + [self.local_area] * self.locals)
+
+    def tokens_S2(self) -> Int32[np.ndarray, "S 2"]:
+        """Floor and cap of the patches, of each view."""
+        role_floor_cap = list(zip(self.min_tokens, self.max_tokens, strict=True))
+        return np.array([role_floor_cap[0]] * 2 + [role_floor_cap[1]] * self.locals, np.int32)
+
+    def invert_odds_S(self) -> Float64[np.ndarray, " S"]:
+        """How often the polarity of each view is flipped; never that of a local one."""
+        return np.array([*self.invert_odds, *[0.0] * self.locals])
+
+    def blur_odds_S(self) -> Float64[np.ndarray, " S"]:
+        """How often each view is blurred."""
+        of_globals = (1.0, 0.1) if self.blur == "paper" else (0.0, 0.9)
+        return np.array([*of_globals, *[self.local_blur_odds] * self.locals])

@@ -6,7 +6,9 @@ whole patches. Only a view below the token floor is magnified (bounded), only on
 reduced, and µm/px is relabelled by the same factor.
 
 Source: area fractions, blur and photometric odds from DINOv2 (dinov2/data/augmentations.py);
-native resolution after NaViT. Letters: I images, S views (crops) of one image.
+native resolution after NaViT. Letters: I images, S views (crops) of one image, Q quantiles of a table.
+`plan_views` is served by C++ (aqqua._core); `plan_views_reference` is its specification, bit for bit.
+Tests: tests/plan/test_views.py, test_views_native.py. Timing: bench/data/plan.py.
 """
 
 from dataclasses import dataclass
@@ -14,12 +16,28 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32, UInt64
 
-from aqqua.plan.cut import affine, bounded_zoom, cut, snap
+from aqqua import _core
+from aqqua.plan.cut import affine, bounded_zoom, cut, directions, log_uniform, snap
 from aqqua.plan.philox import Purpose, uniforms
 from aqqua.plan.view_config import Range, ViewConfig
 from aqqua.store.read import Sizes
 
 _DRAWS = 20  # 32-bit words per view
+_UM_PER_PX = np.array([1e-30, 1e30], np.float32)  # beyond any instrument; relabelled, still a float32
+# Fields of the config that C++ takes as they are.
+_PASSED = {
+    "rotate",
+    "max_magnify",
+    "max_reduce",
+    "gain",
+    "offset",
+    "photometric_odds",
+    "blur_sigma_px",
+    "noise",
+    "subtract_background",
+    "mean",
+    "std",
+}
 
 
 @dataclass(frozen=True)
@@ -55,13 +73,47 @@ def plan_views(
         sizes: height, width, µm/px, background and organism box of each image.
         visits_I: which visit of each image this is (epoch and copy).
         seed: of the run.
-        patch_px: side P of a patch in output pixels.
+        patch_px: side P of a patch in output pixels, 1 to 1024.
+
+    Raises:
+        ValueError: an array has another type or length, a side is 0, a µm/px is neither unknown (NaN) nor
+            1e-30 to 1e30, bits are not 8 or 16, a visit is not below 2**32, or the seed is not 64 bits.
     """
+    return Views(
+        **_core.plan_views(
+            key_I=np.ascontiguousarray(sizes.key),
+            height_I=np.ascontiguousarray(sizes.height),
+            width_I=np.ascontiguousarray(sizes.width),
+            bits_I=np.ascontiguousarray(sizes.bits),
+            um_per_px_I=np.ascontiguousarray(sizes.um_per_px),
+            background_I3=np.ascontiguousarray(sizes.background),
+            box_I4=np.ascontiguousarray(sizes.box),
+            visit_I=np.ascontiguousarray(visits_I),
+            seed=seed,
+            patch_px=patch_px,
+            area_S2=config.area_S2(),
+            tokens_S2=config.tokens_S2(),
+            invert_odds_S=config.invert_odds_S(),
+            blur_odds_S=config.blur_odds_S(),
+            directions_Q2=directions(),
+            aspect_Q=log_uniform(*config.aspect),
+            zoom_Q=log_uniform(*config.scale_jitter),
+            **config.model_dump(include=_PASSED),
+        )
+    )
+
+
+def plan_views_reference(
+    sizes: Sizes, visits_I: UInt64[np.ndarray, " I"], seed: int, patch_px: int, config: ViewConfig
+) -> Views:
+    """The specification of `plan_views`, in NumPy."""
+    _require_plannable("plan_views", sizes, visits_I)
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"plan_views: seed must be 0 to 2**64 - 1, got {seed}; set another seed")
     n_views = config.views
     u = uniforms(seed, sizes.key, visits_I, Purpose.VIEWS, _DRAWS * n_views)
     u_ISU = u.reshape(len(sizes.key), n_views, _DRAWS)
-    is_local_S = np.arange(n_views) >= 2
-    where = cut(u_ISU, sizes, is_local_S, patch_px, config)
+    where = cut(u_ISU, sizes, patch_px, config)
     look = _look(u_ISU, sizes, where.zoom_IS, config)
     return Views(
         grid_IS2=where.grid_IS2,
@@ -71,16 +123,34 @@ def plan_views(
     )
 
 
+def _require_plannable(caller: str, sizes: Sizes, visits_I: np.ndarray) -> None:
+    """What csrc/plan.cpp asks of images, in the same words."""
+    um, low, high = sizes.um_per_px, *_UM_PER_PX
+    sized = (sizes.height >= 1) & (sizes.width >= 1)
+    deep = np.isin(sizes.bits, (8, 16))
+    scaled = np.isnan(um) | ((um >= low) & (um <= high))
+    counted = visits_I < 1 << 32
+    wrong = np.flatnonzero(~(sized & deep & scaled & counted))
+    if not len(wrong):
+        return
+    i = int(wrong[0])
+    rules = (
+        (sized, "height and width", "at least 1 px", f"{sizes.height[i]} x {sizes.width[i]}", "leave it out"),
+        (deep, "bits", "8 or 16", f"{sizes.bits[i]}", "ingest it again"),
+        (scaled, "um_per_px", "1e-30 to 1e30, or NaN where unknown", f"{float(um[i])}", "ingest it again"),
+        (counted, "visit", "below 2**32", f"{visits_I[i]}", "count visits from 0"),
+    )
+    what, limit, got, fix = next(rule[1:] for rule in rules if not rule[0][i])
+    raise ValueError(f"{caller}: {what} of image {i} must be {limit}, got {got}; {fix}")
+
+
 def _look(u: np.ndarray, sizes: Sizes, zoom_IS: np.ndarray, config: ViewConfig) -> dict[str, np.ndarray]:
     """Photometric numbers of each view, folded into one scale and bias per channel."""
     lit = u[..., 7] < config.photometric_odds
     gain = np.where(lit, _between(config.gain, u[..., 8]), 1.0)
     offset = np.where(lit, _between(config.offset, u[..., 9]), 0.0)
-    invert_odds = np.concatenate([config.invert_odds, np.zeros(config.locals)])
-    sign = np.where(u[..., 10] < invert_odds, -1.0, 1.0)
-    first, second = (1.0, 0.1) if config.blur == "paper" else (0.0, 0.9)
-    blur_odds = np.concatenate([[first, second], np.full(config.locals, config.local_blur_odds)])
-    blur = np.where(u[..., 11] < blur_odds, _between(config.blur_sigma_px, u[..., 12]), 0.0)
+    sign = np.where(u[..., 10] < config.invert_odds_S(), -1.0, 1.0)
+    blur = np.where(u[..., 11] < config.blur_odds_S(), _between(config.blur_sigma_px, u[..., 12]), 0.0)
     background_IC = sizes.background / np.where(sizes.bits == 16, 65535.0, 255.0)[:, None]
     scale = sign * gain / config.std
     level = 0.0 if config.subtract_background else background_IC[:, None, :] - config.mean
@@ -112,7 +182,11 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
 
     The image is centred on a grid of whole patches, its margin filled with its background; the
     same floor, cap and relabelling of µm/px as in training.
+
+    Raises:
+        ValueError: a side is 0, a µm/px is neither unknown (NaN) nor 1e-30 to 1e30, or bits are not 8 or 16.
     """
+    _require_plannable("whole_views", sizes, np.zeros(len(sizes), np.uint64))
     sides = np.stack([sizes.height, sizes.width], axis=-1).astype(np.float64)[:, None, :]
     one = np.ones(sides.shape[:2])
     floor, cap = one * min_tokens, one * max_tokens

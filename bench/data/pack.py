@@ -14,7 +14,6 @@ each size of pack to bench/results/cpu/pack.jsonl.
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from render import best_of_rounds, machine
+from measure import append_result, best_of_rounds, machine
 
 from aqqua.plan import packer
 from aqqua.plan.fill import fill, fill_reference
@@ -31,11 +30,15 @@ from aqqua.plan.masks import MaskConfig, plan_masks, plan_masks_reference
 from aqqua.plan.pack import GLOBALS, Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.views import plan_views_reference
 from aqqua.store.read import Dataset, Sizes
 
-RESULTS = Path(__file__).parents[1] / "results" / "cpu" / "pack.jsonl"
 PREFIX_TOKENS = 5
-REFERENCES = {"fill": fill_reference, "plan_masks": plan_masks_reference}  # by their names in the packer
+REFERENCES = {  # by their names in the packer
+    "fill": fill_reference,
+    "plan_masks": plan_masks_reference,
+    "plan_views": plan_views_reference,
+}
 
 
 class SizesInMemory:
@@ -182,7 +185,8 @@ def report(
     for name, row in rows.items():
         print(f"{name:12}" + "".join(f"{value:18}" for value in row.values()))  # noqa: T201
     print("  ".join(f"{name} {ms:.3f} ms" for name, ms in parts_ms.items()), flush=True)  # noqa: T201
-    line = json.dumps(
+    append_result(
+        "pack",
         {
             **machine(),
             "dataset": arguments.dataset.name,
@@ -195,11 +199,8 @@ def report(
             "least_fill": round(min(pack.fill for pack in packs), 5),
             **rows,
             **{f"{name}_ms": round(ms, 4) for name, ms in parts_ms.items()},
-        }
+        },
     )
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -11,18 +11,11 @@ ratios of one run hold on a busy machine too. Appends a JSON line to bench/resul
 """
 
 import argparse
-import json
-import platform
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
+from measure import append_result, best_of_rounds, machine
 from PIL import Image
 
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState
@@ -34,7 +27,6 @@ from aqqua.render.native import render_native
 from aqqua.render.reference import render_reference
 from aqqua.store.read import Dataset
 
-RESULTS = Path(__file__).parents[1] / "results" / "cpu" / "render.jsonl"
 TOLERANCE = 1e-4
 DINOV2_SIDES = (224, 98)  # global and local, px
 VIEWS = ViewConfig()
@@ -103,20 +95,6 @@ def pillow_chain(pack: Pack, pixels: list[np.ndarray], patch_px: int | None) -> 
     return views
 
 
-def best_of_rounds(chains: dict[str, Callable[[], object]], budget_s: float) -> dict[str, float]:
-    """Least processor time of each chain, s; the chains take turns until the time is up."""
-    best = dict.fromkeys(chains, float("inf"))
-    end = time.perf_counter() + budget_s
-    rounds = 0
-    while rounds < 2 or time.perf_counter() < end:
-        for name, chain in chains.items():
-            start = time.thread_time()
-            chain()
-            best[name] = min(best[name], time.thread_time() - start)
-        rounds += 1
-    return best
-
-
 def report(arguments: argparse.Namespace, pack: Pack, seconds: dict[str, float], difference: float) -> None:
     ours = int(pack.patches_V.sum()) * arguments.patch_px**2
     dinov2 = pack.n_images * (GLOBALS * DINOV2_SIDES[0] ** 2 + VIEWS.locals * DINOV2_SIDES[1] ** 2)
@@ -131,9 +109,10 @@ def report(arguments: argparse.Namespace, pack: Pack, seconds: dict[str, float],
     print(f"{'chain':20}{'images/s/core':>15}{'output Mpx/s':>15}{'x reference':>15}")  # noqa: T201
     for name, row in rows.items():
         print(f"{name:20}" + "".join(f"{value:15}" for value in row.values()))  # noqa: T201
-    line = json.dumps(
+    append_result(
+        "render",
         {
-            **machine(),
+            **machine("torch", "pillow"),
             "dataset": arguments.dataset.name,
             "patch_px": arguments.patch_px,
             "channels": arguments.channels,
@@ -142,34 +121,8 @@ def report(arguments: argparse.Namespace, pack: Pack, seconds: dict[str, float],
             "output_px_per_image": ours // pack.n_images,
             "largest_difference": difference,
             **rows,
-        }
+        },
     )
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-
-
-def machine() -> dict[str, str]:
-    """When, where, with what and by which command a row was measured."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-        "commit": commit.stdout.strip() if commit.returncode == 0 else "none",
-        "cpu": f"{names[0]}, {len(names)} cores" if names else platform.processor(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-        "pillow": PIL.__version__,
-        "command": " ".join(Path(word).name if "/" in word else word for word in sys.argv),
-    }
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from aqqua.plan.lanes import Lane, LaneConfig, LaneState
 from aqqua.plan.masks import MaskConfig, plan_masks_reference
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.views import plan_views_reference
 from aqqua.store.read import Sizes
 
 FEW_VIEWS = ViewConfig(locals=1, max_tokens=(64, 16))
@@ -166,6 +167,7 @@ def test_packs_are_bit_for_bit_those_of_the_references(monkeypatch, lane, views,
     packs, state = plan()
     monkeypatch.setattr("aqqua.plan.packer.fill", fill_reference)
     monkeypatch.setattr("aqqua.plan.packer.plan_masks", plan_masks_reference)
+    monkeypatch.setattr("aqqua.plan.packer.plan_views", plan_views_reference)
     want, want_state = plan()
     assert state == want_state
     for pack, other in zip(packs, want, strict=True):

@@ -13,7 +13,7 @@ from aqqua.plan.cut import log_uniform
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, footprint_sigma, plan_views, whole_views
 
-UM_PER_PX = [float("nan"), 0.0, 1e-30, 0.01, 3.4, 59.0, 1e3, 1e30]
+UM_PER_PX = [float("nan"), 1e-30, 0.01, 3.4, 59.0, 1e3, 1e30]
 WIDE = ViewConfig(min_tokens=(1, 1), max_tokens=(4096, 4096))  # neither floor nor cap is met at 8 px
 CALM = WIDE.model_copy(update={"scale_jitter": (1.0, 1.0)})  # zoom is exactly 1
 
@@ -315,6 +315,10 @@ def test_log_uniform_quantiles_have_their_range_and_geometric_middle():
         ({"global_area": (1.0, 0.3)}, "global_area must be low, high with low <= high, got 1.0, 0.3; swap"),
         ({"scale_jitter": (0.0, 1.0)}, "scale_jitter must be positive"),
         ({"min_tokens": (300, 4)}, "min_tokens must be 1 to max_tokens, got \\(300, 4\\)"),
+        ({"aspect": (1e-7, 1.0)}, "aspect must be positive, at least 1e-06, got 1e-07; raise its low end"),
+        ({"gain": (0.0, 1e7)}, "gain must be within ±1e\\+06, got 0.0, 10000000.0; bring it nearer 0"),
+        ({"max_tokens": (1 << 23, 64)}, "max_tokens must be up to 4194304, got \\(8388608, 64\\); lower"),
+        ({"offset": (0.0, float("inf"))}, "Input should be a finite number"),
         ({"noise": (-0.1, 0.1)}, "noise must be at least 0"),
         ({"invert_odds": (0.0, 1.2)}, "invert_odds must be 0 to 1"),
         ({"locals": 17}, "less than or equal to 16"),

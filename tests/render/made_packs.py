@@ -82,7 +82,7 @@ def pack_of(sizes: Sizes, views: Views, visits: np.ndarray) -> Pack:
 def drawn_pack(images: list[np.ndarray], patch_px: int, seed: int = 0, **view_options: object) -> Pack:
     """The training views of some images, as a run would draw them."""
     sizes = sizes_of(images)
-    visits = np.full(len(images), 7 + (3 << 40), np.uint64)
+    visits = np.full(len(images), 7 + (3 << 24), np.uint64)  # epoch 7, copy 3
     config = ViewConfig.model_validate(view_options)
     return pack_of(sizes, plan_views(sizes, visits, seed, patch_px, config), visits)
 

@@ -1,0 +1,65 @@
+"""What the benchmarks of one core share: turns at the processor's clock, the machine, the results."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parents[1] / "results" / "cpu"
+
+
+def best_of_rounds(chains: Mapping[str, Callable[[], object]], budget_s: float) -> dict[str, float]:
+    """Least processor time of each chain, s; the chains take turns until the time is up.
+
+    Only this thread's time counts, so ratios of one run hold on a busy machine too.
+    """
+    best = dict.fromkeys(chains, float("inf"))
+    end = time.perf_counter() + budget_s
+    rounds = 0
+    while rounds < 2 or time.perf_counter() < end:
+        for name, chain in chains.items():
+            start = time.thread_time()
+            chain()
+            best[name] = min(best[name], time.thread_time() - start)
+        rounds += 1
+    return best
+
+
+def machine(*packages: str) -> dict[str, str]:
+    """When, where, with what and by which command a row was measured.
+
+    Args:
+        packages: installed distributions whose versions matter to the row, beside Python and NumPy.
+    """
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "commit": commit.stdout.strip() if commit.returncode == 0 else "none",
+        "cpu": f"{names[0]}, {len(names)} cores" if names else platform.processor(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **{package: version(package) for package in packages},
+        "command": " ".join(Path(word).name if "/" in word else word for word in sys.argv),
+    }
+
+
+def append_result(name: str, row: Mapping[str, object]) -> None:
+    """Adds a JSON line to bench/results/cpu/<name>.jsonl."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
