@@ -1,5 +1,6 @@
 """Host hot paths in C++ (csrc/): NumPy in, NumPy out, the GIL released, no torch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,30 @@ def plan_masks(
     Raises:
         ValueError: an array has another type, shape or layout, a grid is below 1 x 1, a visit is not
             below 2**32, a share is not 0 to 1, or there is too much to count.
+    """
+
+def lane_blocks(
+    *, blocks: int, lanes: int, window_blocks: int, lane: int, window: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Blocks of a lane's window, and the epoch of each.
+
+    Specification, arguments and errors: aqqua.plan.order.lane_blocks_reference and lane_blocks.
+    """
+
+def mix_window(
+    block_B: NDArray[np.int64],
+    epoch_B: NDArray[np.int64],
+    images_B: NDArray[np.int64],
+    *,
+    lane: int,
+    window: int,
+    seed: int,
+    key_I: NDArray[np.uint64] | None = None,
+    weight_I: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+    """A window's images in the order they are used: block_E, row_E, visit_E, image_E.
+
+    Specification, arguments and errors: aqqua.plan.order.mix_window_reference and mix_window.
     """
 
 def permute(index: NDArray[np.uint64], n: int, seed: int, stream: int) -> NDArray[np.uint64]:
@@ -131,7 +156,7 @@ def render(
     """Patch rows of all views, written to `out` [N, P * P * C].
 
     Specification: aqqua.render.reference.render_reference. Letters and meanings: aqqua.plan.pack.Pack
-    and aqqua.store.read.Sizes.
+    and aqqua.store.sizes.Sizes.
 
     Args:
         pixels_I: (H, W) or (H, W, 3) as planned, C-contiguous; read-only and unaligned ones are fine.
@@ -144,4 +169,20 @@ def render(
     Raises:
         ValueError: an array has another type, shape or layout, an image is not as planned, a number
             of a view is not finite, sigma is not 0 to 1000 px, or there is too much to count.
+    """
+
+def arrange(
+    lengths_V: NDArray[np.int32], tile_rows: Sequence[int]
+) -> tuple[
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int32],
+]:
+    """The attention tiles of a pack's sequences: order_J, start_B1, rows_B, tile_V, row_V, long_W.
+
+    Specification, arguments and errors: aqqua.plan.tiles.arrange_reference and arrange. Letters and
+    meanings: aqqua.plan.tiles.Tiles.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from aqqua.plan.view_config import ViewConfig
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 QUANTILES = 4096  # resolution of every non-uniform draw
 

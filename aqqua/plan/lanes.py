@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt64
+from jaxtyping import Float, Float64, Int64, UInt64
 from pydantic import BaseModel, ConfigDict, Field
 
-from aqqua.plan.permute import permute
-from aqqua.plan.philox import Purpose, uniforms
-from aqqua.store.read import Sizes
+from aqqua.plan.order import MOST_LANES, MOST_WINDOW_BLOCKS, lane_blocks, mix_window
+from aqqua.store.sizes import Sizes
 
 LOOK_AHEAD = 64  # images searched to fill the rest of a pack; the bits of LaneState.taken
-COPY_SHIFT = 24  # a visit is epoch + copy << 24: 16 M epochs, 256 copies
 Weights = Callable[[int], Float[np.ndarray, " I"]]  # sampling weights of a block's images
 
 
@@ -30,10 +28,10 @@ class LaneConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lanes: int = Field(
-        default=8, ge=1, le=65536, description="packs per step, over all ranks; ranks divide it"
+        default=8, ge=1, le=MOST_LANES, description="packs per step, over all ranks; ranks divide it"
     )
     window_blocks: int = Field(
-        default=4, ge=1, le=64, description="blocks mixed together, of 512 images each"
+        default=4, ge=1, le=MOST_WINDOW_BLOCKS, description="blocks mixed together, of 512 images each"
     )
     pack_tokens: int = Field(
         default=16384, ge=64, le=1 << 22, description="student tokens in a pack, at most"
@@ -66,7 +64,10 @@ class Window:
 class Blocks(Protocol):
     """What planning asks of a dataset: no pixels, and no file where a test makes the sizes up."""
 
-    blocks: int
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        ...
 
     def sizes(self, block: int, /) -> Sizes:
         """Sizes of the images of a block."""
@@ -85,42 +86,51 @@ class Lane:
 
     def blocks(self, window: int) -> Iterator[tuple[int, int]]:
         """(block, epoch) of a window's blocks, in order."""
-        first = window * self.config.window_blocks
-        for ordinal in range(first, first + self.config.window_blocks):
-            epoch, position = divmod(self.lane + self.config.lanes * ordinal, self.dataset.blocks)
-            index = np.array([position], np.uint64)
-            yield int(permute(index, self.dataset.blocks, self.seed, epoch)[0]), epoch
+        return zip(*(values.tolist() for values in self._blocks(window)), strict=True)
 
     def window(self, window: int) -> Window:
-        """Images of a window; costs O(window), whatever came before."""
-        parts = [self._entries(block, epoch) for block, epoch in self.blocks(window)]
-        block, row, visit = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        sizes = Sizes.concatenate([part[3] for part in parts])
-        if not len(block):
-            return Window(block, row, visit, sizes)
-        stream = (self.lane << 40) | (1 << 39) | window  # apart from the epochs' streams
-        order = permute(np.arange(len(block), dtype=np.uint64), len(block), self.seed, stream).astype(
-            np.int64
+        """Images of a window; costs O(window), whatever came before.
+
+        Raises:
+            ValueError: the dataset has no blocks, the window is none, or a weight is not a weight.
+        """
+        block_B, epoch_B = self._blocks(window)
+        parts = [self.dataset.sizes(block) for block in block_B.tolist()]
+        sizes = Sizes.concatenate(parts)
+        weight_I = None if self.weights is None else _weigh(self.weights, block_B.tolist(), parts)
+        entries = mix_window(
+            block_B,
+            epoch_B,
+            np.array([len(part) for part in parts], np.int64),
+            lane=self.lane,
+            window=window,
+            seed=self.seed,
+            key_I=None if weight_I is None else sizes.key,
+            weight_I=weight_I,
         )
-        return Window(block[order], row[order], visit[order], sizes.take(order))
+        return Window(entries.block_E, entries.row_E, entries.visit_E, sizes.take(entries.image_E))
 
-    def _entries(self, block: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sizes]:
-        sizes = self.dataset.sizes(block)
-        copies = np.ones(len(sizes.key), np.int64)
-        if self.weights is not None:
-            visit = np.full(len(copies), epoch, np.uint64)
-            copies = repeats(
-                self.weights(block), uniforms(self.seed, sizes.key, visit, Purpose.REPEAT, 1)[:, 0]
+    def _blocks(self, window: int) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
+        return lane_blocks(
+            blocks=self.dataset.blocks,
+            lanes=self.config.lanes,
+            window_blocks=self.config.window_blocks,
+            lane=self.lane,
+            window=window,
+            seed=self.seed,
+        )
+
+
+def _weigh(weights: Weights, blocks: list[int], parts: list[Sizes]) -> Float64[np.ndarray, " I"]:
+    """Weights of all images of a window's blocks."""
+    found = [np.asarray(weights(block), np.float64) for block in blocks]
+    for block, weight_I, part in zip(blocks, found, parts, strict=True):
+        if weight_I.shape != (len(part),):
+            raise ValueError(
+                f"Lane: weights of block {block} must be one for each of its {len(part)} images, got shape "
+                f"{weight_I.shape}; correct the weights"
             )
-        row = np.repeat(np.arange(len(copies)), copies)
-        copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
-        visit = (epoch + (copy << COPY_SHIFT)).astype(np.uint64)
-        return np.full(len(row), block), row, visit, sizes.take(row)
-
-
-def repeats(weight_I: Float[np.ndarray, " I"], draw_I: Float[np.ndarray, " I"]) -> Int64[np.ndarray, " I"]:
-    """How often each image is used in an epoch: weight on average, never off by one or more."""
-    return np.minimum(np.floor(weight_I + draw_I), 255).astype(np.int64)
+    return np.concatenate(found)
 
 
 def lanes_of_rank(lanes: int, rank: int, ranks: int) -> range:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt64
 
 from aqqua.plan.philox import Purpose, uniforms
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 GLOBALS = 2  # global views of an image
 

@@ -18,7 +18,7 @@ from aqqua.plan.masks import MaskConfig, plan_masks
 from aqqua.plan.pack import GLOBALS, Pack
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, plan_views
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 _VIEW_STEP = np.uint64(0x9E3779B97F4A7C15)  # image key + view · step = key of the view
 _VIEW_FIELDS = tuple(field.name for field in fields(Views))

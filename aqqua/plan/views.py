@@ -20,7 +20,7 @@ from aqqua import _core
 from aqqua.plan.cut import affine, bounded_zoom, cut, directions, log_uniform, snap
 from aqqua.plan.philox import Purpose, uniforms
 from aqqua.plan.view_config import Range, ViewConfig
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 _DRAWS = 20  # 32-bit words per view
 _UM_PER_PX = np.array([1e-30, 1e30], np.float32)  # beyond any instrument; relabelled, still a float32

@@ -10,7 +10,7 @@ import numpy as np
 from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, whole_views
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 
 def whole_packs(

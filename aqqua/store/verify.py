@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from aqqua.instruments.registry import UM_PER_PX_RANGE
 from aqqua.store.content import content_hash, describe, image_key
 from aqqua.store.manifest import file_sha256, files_of, read_manifest
-from aqqua.store.read import Dataset, Sizes
+from aqqua.store.read import Dataset
 from aqqua.store.schema import MANIFEST, QUARANTINE, SCHEMA
+from aqqua.store.sizes import Sizes
 
 TOP_LABELS = 20
 

@@ -31,7 +31,8 @@ from aqqua.plan.pack import GLOBALS, Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import plan_views_reference
-from aqqua.store.read import Dataset, Sizes
+from aqqua.store.read import Dataset
+from aqqua.store.sizes import Sizes
 
 PREFIX_TOKENS = 5
 REFERENCES = {  # by their names in the packer

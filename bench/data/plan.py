@@ -21,7 +21,8 @@ from measure import append_result, best_of_rounds, machine
 from aqqua.plan.lanes import LaneConfig
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, plan_views, plan_views_reference
-from aqqua.store.read import Dataset, Sizes
+from aqqua.store.read import Dataset
+from aqqua.store.sizes import Sizes
 
 KEPT_WINDOWS = 3  # as aqqua.plan.pack.Packer keeps them
 PlanViews = Callable[[Sizes, np.ndarray, int, int, ViewConfig], Views]

@@ -10,7 +10,7 @@ from aqqua.plan.masks import MaskConfig
 from aqqua.plan.pack import Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 FAR = 3_000_000_000  # images: the number the memory of planning must not grow with
 

@@ -1,16 +1,20 @@
 """The order of the data: every image once an epoch, the same for every number of ranks, no memory."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_sizes import FAR, MadeDataset, make_lane, make_packer
 from pydantic import ValidationError
 
-from aqqua.plan.lanes import COPY_SHIFT, LOOK_AHEAD, LaneConfig, LaneState, lanes_of_rank, repeats
+from aqqua.plan.lanes import LOOK_AHEAD, LaneConfig, LaneState, lanes_of_rank
+from aqqua.plan.order import COPY_SHIFT
 from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
 
@@ -189,8 +193,24 @@ def test_which_images_are_repeated_is_drawn_anew_each_epoch():
     assert 0.3 < len(first & second) / len(first) < 0.7
 
 
-def test_repeats_are_capped_where_a_visit_has_no_more_room():
-    np.testing.assert_array_equal(repeats(np.array([0.0, 0.5, 1e9]), np.array([0.99, 0.5, 0.0])), [0, 1, 255])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.full(10, np.nan), "mix_window: weights must be finite and at least 0, got nan in row 0 of block"),
+        (np.full(10, -1), "mix_window: weights must be finite and at least 0, got -1 in row 0 of block"),
+        (np.ones(9), r"weights of block \d must be one for each of its 10 images, got shape \(9,\); correct"),
+        (1.0, r"weights of block \d must be one for each of its 10 images, got shape \(\); correct"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, message):
+    lane = make_lane(MadeDataset(100, block_rows=10), lanes=1, weights=lambda _: weights)
+    with pytest.raises(ValueError, match=message):
+        lane.window(0)
+
+
+def test_a_dataset_without_images_is_refused():
+    with pytest.raises(ValueError, match="blocks must be 1 to 2\\*\\*62, got 0; take a dataset with images"):
+        make_lane(MadeDataset(0), lanes=1).window(0)
 
 
 def test_weights_that_drop_everything_are_an_error():
@@ -236,6 +256,29 @@ def test_three_billion_images_take_neither_time_nor_memory():
     assert state.window > window + 100
     assert kept < 1e6  # three planned windows of 64 images
     assert peak < 20e6
+
+
+PLAN_FAR = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/plan")
+from made_sizes import FAR, MadeDataset, make_lane, make_packer
+lane = make_lane(MadeDataset(FAR), 5, lanes=64, window_blocks=4)
+for window in range(10):
+    lane.window(10**6 + window)
+status = Path("/proc/self/status")  # Linux only; elsewhere the modules tell
+lines = status.read_text().splitlines() if status.exists() else []
+print(*(line.split()[1] for line in lines if line.startswith("VmHWM")), *sys.modules)
+"""
+
+
+def test_planning_three_billion_images_loads_little_and_stays_small():
+    command = [sys.executable, "-c", PLAN_FAR]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    words = ran.stdout.split()
+    assert not {"torch", "pyarrow", "PIL", "sklearn"} & set(words)
+    assert "aqqua.plan.pack" in words
+    assert all(int(peak_kb) < 100_000 for peak_kb in words if peak_kb.isdigit())
 
 
 def test_ranks_share_the_lanes():

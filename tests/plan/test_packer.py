@@ -15,7 +15,7 @@ from aqqua.plan.masks import MaskConfig, plan_masks_reference
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import plan_views_reference
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 FEW_VIEWS = ViewConfig(locals=1, max_tokens=(64, 16))
 

@@ -15,7 +15,7 @@ from aqqua import _core
 from aqqua.plan import views as views_module
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, plan_views, plan_views_reference, whole_views
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 WORD = st.integers(0, (1 << 64) - 1)
 SIDE = st.one_of(st.integers(1, 600), st.integers(1, 5), st.integers(600, 20_000), st.just((1 << 31) - 1))

@@ -8,7 +8,7 @@ from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import whole_views
 from aqqua.plan.whole import whole_packs
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 
 @pytest.mark.parametrize("budget", [261, 600, 4096, 1 << 20])

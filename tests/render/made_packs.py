@@ -11,7 +11,7 @@ from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, plan_views
 from aqqua.store.content import describe
-from aqqua.store.read import Sizes
+from aqqua.store.sizes import Sizes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 

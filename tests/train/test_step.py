@@ -12,7 +12,8 @@ from torch import Tensor
 from aqqua.model.sequences import Sequences
 from aqqua.objective.ssl import Batch
 from aqqua.plan.pack import Pack, drop_scores
-from aqqua.store.read import Dataset, Sizes
+from aqqua.store.read import Dataset
+from aqqua.store.sizes import Sizes
 from aqqua.train.data import Feeder, StepData
 from aqqua.train.run import Run, _shape, open_run
 from aqqua.train.settings import PretrainConfig
