@@ -151,7 +151,8 @@ def render(
     patch_px: int,
     channels: int,
     threads: int,
-    out: NDArray[np.float32],
+    simd: str,
+    out: NDArray[np.float32] | NDArray[np.uint16],
 ) -> None:
     """Patch rows of all views, written to `out` [N, P * P * C].
 
@@ -165,11 +166,17 @@ def render(
         patch_px: side P of a patch, output px.
         channels: C of the model, 1 or 3.
         threads: at most so many work; the result does not depend on them.
+        simd: one of render_simd(), or "auto" for the fastest; the result does not depend on it.
+        out: float32, or uint16 for the bits of bfloat16 (rounded to nearest, ties to even).
 
     Raises:
         ValueError: an array has another type, shape or layout, an image is not as planned, a number
-            of a view is not finite, sigma is not 0 to 1000 px, or there is too much to count.
+            of a view is not finite, sigma is not 0 to 1000 px, there is too much to count, or this
+            machine lacks the instructions.
     """
+
+def render_simd() -> list[str]:
+    """Instruction sets that render can use on this machine, the fastest first: avx512, avx2, plain."""
 
 def arrange(
     lengths_V: NDArray[np.int32], tile_rows: Sequence[int]

@@ -2,10 +2,12 @@
 // Specification: aqqua/render/reference.py. Test: tests/render/test_native.py.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -30,15 +32,38 @@ void require(bool holds, const std::string &what, const std::string &got, const 
     ::require(holds, kRender, what, got, fix);
 }
 
+// For what is asked of every image and view: the text is made only when it is needed, for it takes
+// as long as many pixels.
+[[noreturn]] void refuse(const std::string &what, const std::string &got, const std::string &fix) {
+    require(false, what, got, fix);
+    throw std::logic_error("unreachable");
+}
+
 template <typename T>
 const T *values_of(const py::array &array, const std::string &name, const std::vector<int64_t> &shape) {
     return ::values_of<T>(kRender, array, name, shape, "take it from a Pack");
 }
 
-void require_finite(const float *values, int64_t count, const std::string &name, int64_t view) {
+void require_finite(const float *values, int64_t count, const char *name, int64_t view) {
     for (int64_t k = 0; k < count; ++k)
-        require(std::isfinite(values[k]), name + " of view " + to_string(view) + " must be finite",
-                to_string(values[k]), "plan the pack again");
+        if (!std::isfinite(values[k]))
+            refuse(name + (" of view " + to_string(view)) + " must be finite", to_string(values[k]),
+                   "plan the pack again");
+}
+
+std::vector<std::string> names_of_loops() {
+    std::vector<std::string> names;
+    for (const Loops *loops : loops_here()) names.push_back(loops->name);
+    return names;
+}
+
+const Loops *loops_named(const std::string &name) {
+    std::string names;
+    for (const Loops *loops : loops_here()) {
+        if (name == "auto" || name == loops->name) return loops;
+        names += std::string(", ") + loops->name;
+    }
+    refuse("simd must be one of auto" + names + " on this machine", name, "pass auto");
 }
 
 // What the plan says of the images, and their pixels.
@@ -49,20 +74,22 @@ struct ImageArguments {
 
 // The pixels as planned: uint8 or uint16, (H, W) or (H, W, 3), contiguous. Alignment does not matter.
 const unsigned char *pixels_of(const py::handle &item, const RenderImage &image, int64_t i) {
-    const std::string name = "image " + to_string(i);
-    require(py::isinstance<py::array>(item), name + " must be a NumPy array",
-            py::str(py::type::handle_of(item)).cast<std::string>(), "decode it first");
+    if (!py::isinstance<py::array>(item))
+        refuse("image " + to_string(i) + " must be a NumPy array",
+               py::str(py::type::handle_of(item)).cast<std::string>(), "decode it first");
     const auto array = py::reinterpret_borrow<py::array>(item);
     const bool typed = image.wide ? py::isinstance<py::array_t<uint16_t>>(array)
                                   : py::isinstance<py::array_t<uint8_t>>(array);
     const bool shaped = array.ndim() == (image.channels == 3 ? 3 : 2) && array.shape(0) == image.height &&
                         array.shape(1) == image.width && (image.channels == 1 || array.shape(2) == 3);
-    require(typed && shaped,
-            name + " must be " + (image.wide ? "uint16 [" : "uint8 [") + to_string(image.height) + ", " +
-                to_string(image.width) + (image.channels == 3 ? ", 3]" : "]") + " as planned",
-            shape_text(array), "plan it anew");
-    require(is_contiguous(array), name + " must be C-contiguous", "other strides",
-            "call np.ascontiguousarray");
+    if (!typed || !shaped)
+        refuse("image " + to_string(i) + " must be " + (image.wide ? "uint16 [" : "uint8 [") +
+                   to_string(image.height) + ", " + to_string(image.width) +
+                   (image.channels == 3 ? ", 3]" : "]") + " as planned",
+               shape_text(array), "plan it anew");
+    if (!is_contiguous(array))
+        refuse("image " + to_string(i) + " must be C-contiguous", "other strides",
+               "call np.ascontiguousarray");
     return static_cast<const unsigned char *>(array.data());
 }
 
@@ -77,12 +104,12 @@ std::vector<RenderImage> images_of(const ImageArguments &given, int channels) {
     const auto *background = values_of<uint16_t>(given.background_I3, "background_I3", {n, 3});
     std::vector<RenderImage> images;
     for (int64_t i = 0; i < n; ++i) {
-        const std::string size = to_string(height[i]) + " x " + to_string(width[i]);
-        require(height[i] >= 1 && width[i] >= 1 && height[i] <= kLargestSide && width[i] <= kLargestSide,
-                "sides of image " + to_string(i) + " must be 1 to 2**24 - 1 px", size, "leave it out");
-        require((planned_channels[i] == 1 || planned_channels[i] == 3) && (bits[i] == 8 || bits[i] == 16),
-                "image " + to_string(i) + " must have 1 or 3 channels of 8 or 16 bits",
-                to_string(planned_channels[i]) + " of " + to_string(bits[i]), "ingest it again");
+        if (height[i] < 1 || width[i] < 1 || height[i] > kLargestSide || width[i] > kLargestSide)
+            refuse("sides of image " + to_string(i) + " must be 1 to 2**24 - 1 px",
+                   to_string(height[i]) + " x " + to_string(width[i]), "leave it out");
+        if ((planned_channels[i] != 1 && planned_channels[i] != 3) || (bits[i] != 8 && bits[i] != 16))
+            refuse("image " + to_string(i) + " must have 1 or 3 channels of 8 or 16 bits",
+                   to_string(planned_channels[i]) + " of " + to_string(bits[i]), "ingest it again");
         RenderImage image{nullptr, height[i], width[i], planned_channels[i], bits[i] == 16, {}};
         image.pixels = pixels_of(given.pixels_I[size_t(i)], image, i);
         const float full = image.wide ? 65535.0f : 255.0f;
@@ -100,25 +127,27 @@ struct ViewArguments {
 
 // A plan must not ask for more memory than the indices of a plane or a view can count.
 void require_sane(const RenderView &view, int64_t v, const RenderJob &job) {
-    const std::string name = "view " + to_string(v);
-    require(view.image >= 0 && view.image < int64_t(job.images.size()),
-            "image of " + name + " must be one of the pack", to_string(view.image), "plan the pack again");
+    const auto name = [v] { return "view " + to_string(v); };
+    if (view.image < 0 || view.image >= int64_t(job.images.size()))
+        refuse("image of " + name() + " must be one of the pack", to_string(view.image),
+               "plan the pack again");
     const int64_t side = kMostPixels / job.patch_px;
-    require(view.grid_rows >= 1 && view.grid_columns >= 1 && view.grid_rows <= side &&
-                view.grid_columns <= side &&
-                view.grid_rows * job.patch_px <= kMostPixels / (view.grid_columns * job.patch_px),
-            "grid of " + name + " must be 1 patch to 2**31 pixels",
-            to_string(view.grid_rows) + " x " + to_string(view.grid_columns), "lower views.max_tokens");
-    require(view.sigma >= 0 && view.sigma <= kLargestSigma, "sigma of " + name + " must be 0 to 1000 px",
-            to_string(view.sigma), "lower views.blur_sigma_px or views.max_reduce");
+    if (view.grid_rows < 1 || view.grid_columns < 1 || view.grid_rows > side || view.grid_columns > side ||
+        view.grid_rows * job.patch_px > kMostPixels / (view.grid_columns * job.patch_px))
+        refuse("grid of " + name() + " must be 1 patch to 2**31 pixels",
+               to_string(view.grid_rows) + " x " + to_string(view.grid_columns), "lower views.max_tokens");
+    if (!(view.sigma >= 0 && view.sigma <= kLargestSigma))
+        refuse("sigma of " + name() + " must be 0 to 1000 px", to_string(view.sigma),
+               "lower views.blur_sigma_px or views.max_reduce");
     const RenderImage &image = job.images[size_t(view.image)];
     const int64_t rim = 2 * blur_reach(view.sigma) + 64;
-    require(image.height + rim <= kMostPixels / (image.width + rim),
-            "image " + to_string(view.image) + " and its blur must have fewer than 2**31 pixels",
-            to_string(image.height) + " x " + to_string(image.width), "leave it out or reduce it");
+    if (image.height + rim > kMostPixels / (image.width + rim))
+        refuse("image " + to_string(view.image) + " and its blur must have fewer than 2**31 pixels",
+               to_string(image.height) + " x " + to_string(image.width), "leave it out or reduce it");
 }
 
-std::vector<RenderView> views_of(const ViewArguments &given, const RenderJob &job) {
+// The views of the job, and the patch rows they fill.
+void add_views(const ViewArguments &given, RenderJob &job) {
     const int64_t n = int64_t(given.image_V.size());
     const auto *image = values_of<int64_t>(given.image_V, "image_V", {n});
     const auto *grid = values_of<int32_t>(given.grid_V2, "grid_V2", {n, 2});
@@ -128,7 +157,7 @@ std::vector<RenderView> views_of(const ViewArguments &given, const RenderJob &jo
     const auto *bias = values_of<float>(given.bias_V3, "bias_V3", {n, 3});
     const auto *noise = values_of<float>(given.noise_V, "noise_V", {n});
     const auto *key = values_of<uint64_t>(given.key_V, "key_V", {n});
-    std::vector<RenderView> views;
+    job.views.reserve(size_t(n));
     for (int64_t v = 0; v < n; ++v) {
         require_finite(map + 6 * v, 6, "map", v);
         require_finite(sigma + v, 1, "sigma", v);
@@ -136,27 +165,25 @@ std::vector<RenderView> views_of(const ViewArguments &given, const RenderJob &jo
         require_finite(bias + 3 * v, 3, "bias", v);
         require_finite(noise + v, 1, "noise", v);
         RenderView view{image[v],  grid[2 * v], grid[2 * v + 1], map + 6 * v, double(sigma[v]), scale[v],
-                        noise[v], {},          key[v],          nullptr};
+                        noise[v], {},          key[v],          job.rows};
         for (int c = 0; c < 3; ++c) view.bias[c] = bias[3 * v + c];
         if (job.channels == 1) view.bias[0] = luma_of(view.bias);
         require_sane(view, v, job);
-        views.push_back(view);
+        job.views.push_back(view);
+        job.rows += view.grid_rows * view.grid_columns;
     }
-    return views;
 }
 
-// Gives every view its rows of `out`, which must have room for exactly all of them.
+// `out` must have room for exactly all patch rows, as float32 or as the bits of bfloat16.
 void lay_out(RenderJob &job, py::array &out) {
-    const int64_t row = job.patch_px * job.patch_px * job.channels;
-    int64_t rows = 0;
-    for (const RenderView &view : job.views) rows += view.grid_rows * view.grid_columns;
-    values_of<float>(out, "out", {rows, row});
+    const std::vector<int64_t> shape{job.rows, job.patch_px * job.patch_px * job.channels};
+    job.bfloat16 = py::isinstance<py::array_t<uint16_t>>(out);
+    if (job.bfloat16)
+        values_of<uint16_t>(out, "out", shape);
+    else
+        values_of<float>(out, "out", shape);
     require(out.writeable(), "out must be writeable", "a read-only array", "allocate it with np.empty");
-    auto *at = static_cast<float *>(out.mutable_data());
-    for (RenderView &view : job.views) {
-        view.out = at;
-        at += view.grid_rows * view.grid_columns * row;
-    }
+    job.out = out.mutable_data();
 }
 
 void render(const py::list &pixels_I, const py::array &height_I, const py::array &width_I,
@@ -164,19 +191,18 @@ void render(const py::list &pixels_I, const py::array &height_I, const py::array
             const py::array &image_V, const py::array &grid_V2, const py::array &map_V23,
             const py::array &sigma_V, const py::array &scale_V, const py::array &bias_V3,
             const py::array &noise_V, const py::array &key_V, int64_t patch_px, int channels, int threads,
-            py::array &out) {
+            const std::string &simd, py::array &out) {
     require(patch_px >= 1 && patch_px <= 1024, "patch_px must be 1 to 1024", to_string(patch_px),
             "set model.patch_px");
     require(channels == 1 || channels == 3, "channels must be 1 or 3", to_string(channels),
             "set model.channels");
     require(threads >= 1 && threads <= 1024, "threads must be 1 to 1024", to_string(threads),
             "pass the number of cores");
-    RenderJob job{patch_px, channels, {}, {}};
+    RenderJob job{loops_named(simd), patch_px, channels, {}, {}, 0, nullptr, false};
     // A copy of the list: another thread may change the caller's while the GIL is released.
     const py::list pixels = py::list(pixels_I[py::slice(0, py::ssize_t(pixels_I.size()), 1)]);
     job.images = images_of({pixels, height_I, width_I, channels_I, bits_I, background_I3}, channels);
-    job.views =
-        views_of({image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V}, job);
+    add_views({image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V}, job);
     lay_out(job, out);
     const py::gil_scoped_release release;
     render_views(job, threads);
@@ -189,5 +215,6 @@ void register_render(py::module_ &module) {
     module.def("render", &render, py::kw_only(), "pixels_I"_a, "height_I"_a, "width_I"_a, "channels_I"_a,
                "bits_I"_a, "background_I3"_a, "image_V"_a, "grid_V2"_a, "map_V23"_a, "sigma_V"_a,
                "scale_V"_a, "bias_V3"_a, "noise_V"_a, "key_V"_a, "patch_px"_a, "channels"_a, "threads"_a,
-               "out"_a);
+               "simd"_a, "out"_a);
+    module.def("render_simd", &names_of_loops);
 }

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-constexpr float kLuma[3] = {0.299f, 0.587f, 0.114f};  // ITU-R BT.601
+#include "render_loops.hpp"
 
 struct RenderImage {
     const unsigned char *pixels;  // rows from the top, channels interleaved, any alignment
@@ -22,14 +22,18 @@ struct RenderView {
     double sigma;                     // source px
     float scale, noise, bias[3];      // bias[0] is luma where the model has one channel
     uint64_t key;
-    float *out;  // its patch rows
+    int64_t first_row;                // of its patch rows in `out`
 };
 
 struct RenderJob {
+    const Loops *loops;  // that serve
     int64_t patch_px;
     int channels;  // of the model, 1 or 3
     std::vector<RenderImage> images;
     std::vector<RenderView> views;
+    int64_t rows;   // patch rows of all views
+    void *out;      // [rows, patch_px * patch_px * channels]
+    bool bfloat16;  // what `out` holds; float32 otherwise
 };
 
 // How many source pixels the Gaussian of a view reaches to each side; 0 where it is not blurred.

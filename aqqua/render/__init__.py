@@ -4,16 +4,31 @@
 csrc/render.cpp) serves on every machine.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from aqqua.plan.pack import Pack
 
-Renderer = Callable[[Pack, list[np.ndarray], int, int], Tensor]
 RendererName = Literal["auto", "native", "reference"]
+
+
+class Renderer(Protocol):
+    """What every renderer can do; render_reference says what each argument means."""
+
+    def __call__(
+        self,
+        pack: Pack,
+        pixels_I: list[np.ndarray],
+        patch_px: int,
+        channels: int,
+        first_views: int | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, "N F"]: ...
 
 
 def choose(name: RendererName) -> tuple[str, Renderer]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aqqua import _core
 from aqqua.plan.pack import Pack
+from aqqua.render.reference import require_dtype
 
 
 def render_native(
@@ -19,20 +20,27 @@ def render_native(
     channels: int,
     first_views: int | None = None,
     *,
+    dtype: torch.dtype = torch.float32,
     threads: int | None = None,
+    simd: str = "auto",
 ) -> Float[Tensor, "N F"]:
-    """Patch rows of all views in packed order, float32 on the CPU. The GIL is free meanwhile.
+    """Patch rows of all views in packed order, on the CPU. The GIL is free meanwhile.
 
     Args:
-        pack, pixels_I, patch_px, channels, first_views: as of the specification, render_reference.
+        pack, pixels_I, patch_px, channels, first_views, dtype: as of the specification, render_reference.
         threads: at most so many work, PyTorch's number by default; the result does not depend on them.
+        simd: instruction set, one of _core.render_simd(); "auto" is the fastest. The result does not depend
+            on it either.
 
     Raises:
-        ValueError: the pixels are not those the plan was made for, or a number of it is not finite.
+        ValueError: the pixels are not those the plan was made for, a number of it is not finite, or
+            the dtype or the instruction set cannot be had.
     """
+    require_dtype(dtype)
     first = slice(pack.n_views if first_views is None else first_views)
     image_V, grid_V2, sizes = pack.image_V[first], pack.grid_V2[first], pack.sizes
-    patches_NF = torch.empty(int(grid_V2.prod(axis=1).sum()), patch_px * patch_px * channels)
+    rows = int(grid_V2.prod(axis=1).sum())
+    patches_NF = torch.empty(rows, patch_px * patch_px * channels, dtype=dtype)
     _core.render(
         pixels_I=[np.ascontiguousarray(pixels) for pixels in pixels_I],
         height_I=np.ascontiguousarray(sizes.height, np.int32),
@@ -51,6 +59,14 @@ def render_native(
         patch_px=patch_px,
         channels=channels,
         threads=torch.get_num_threads() if threads is None else threads,
-        out=patches_NF.numpy(),
+        simd=simd,
+        out=_as_numpy(patches_NF),
     )
     return patches_NF
+
+
+def _as_numpy(values: Tensor) -> np.ndarray:
+    """The same memory as an array. NumPy has no bfloat16: its bits are uint16 there."""
+    if values.dtype == torch.bfloat16:
+        return values.view(torch.int16).numpy().view(np.uint16)
+    return values.numpy()

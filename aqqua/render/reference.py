@@ -23,9 +23,15 @@ LUMA = (0.299, 0.587, 0.114)  # grey of a colour image, ITU-R BT.601
 
 
 def render_reference(
-    pack: Pack, pixels_I: list[np.ndarray], patch_px: int, channels: int, first_views: int | None = None
+    pack: Pack,
+    pixels_I: list[np.ndarray],
+    patch_px: int,
+    channels: int,
+    first_views: int | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "N F"]:
-    """Patch rows of all views in packed order, float32 on the CPU.
+    """Patch rows of all views in packed order, on the CPU.
 
     Args:
         pack: the plan.
@@ -33,10 +39,13 @@ def render_reference(
         patch_px: side P of a patch.
         channels: of the model, 1 or 3. Colour becomes luma for 1; grey is repeated for 3.
         first_views: render only so many views (the globals come first).
+        dtype: of the rows, torch.float32 or torch.bfloat16. The latter is the former rounded to nearest,
+            ties to even: what a model under autocast would do to them first, in half the bytes.
 
     Raises:
-        ValueError: the pixels are not those the plan was made for.
+        ValueError: the pixels are not those the plan was made for, or the rows cannot have this dtype.
     """
+    require_dtype(dtype)
     if len(pixels_I) != pack.n_images:
         raise ValueError(
             f"render: one image per plan entry, got {len(pixels_I)} of {pack.n_images}; fetch them all"
@@ -45,7 +54,15 @@ def render_reference(
     image_V = pack.image_V
     n_views = pack.n_views if first_views is None else first_views
     rows = [_view(planes[image_V[v]], pack, v, int(image_V[v]), patch_px) for v in range(n_views)]
-    return torch.cat(rows)
+    return torch.cat(rows).to(dtype)
+
+
+def require_dtype(dtype: torch.dtype) -> None:
+    """Patch rows are float32 or bfloat16, whoever renders them."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(
+            f"render: dtype must be torch.float32 or torch.bfloat16, got {dtype}; convert the rows afterwards"
+        )
 
 
 def _plane(pixels: np.ndarray, channels: int, pack: Pack, i: int) -> Tensor:

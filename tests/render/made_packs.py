@@ -30,6 +30,12 @@ def made_image(rng: np.random.Generator, height: int, width: int, dtype: type, c
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
+def made_images(seed: int, dtype: type, colour: bool) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    sides = rng.integers(1, 90, (5, 2)).tolist()
+    return [made_image(rng, height, width, dtype, colour) for height, width in sides]
+
+
 def sizes_of(images: list[np.ndarray], background: int | None = None) -> Sizes:
     looks = [describe(image) for image in images]
     levels = [look.background if background is None else (background,) * 3 for look in looks]

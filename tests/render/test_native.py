@@ -1,14 +1,18 @@
-"""The C++ renderer: equal to the specification, whatever the threads, and safe whatever the map."""
+"""The C++ renderer: equal to the specification, whatever the threads, and safe whatever the map.
+
+Every type of pixels, patches and rows, and every instruction set: test_native_types.py.
+"""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_packs import drawn_pack, made_image, one_view, real_images
+from made_packs import drawn_pack, made_image, made_images, one_view, real_images
 
 from aqqua.plan.pack import Pack
 from aqqua.render import choose
@@ -24,12 +28,6 @@ def agree(pack: Pack, images: list[np.ndarray], patch_px: int, channels: int) ->
     got = render_native(pack, images, patch_px, channels)
     assert got.shape == expected.shape
     torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
-
-
-def made_images(seed: int, dtype: type, colour: bool) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    sides = rng.integers(1, 90, (5, 2)).tolist()
-    return [made_image(rng, height, width, dtype, colour) for height, width in sides]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -153,14 +151,14 @@ def test_views_into_a_read_only_buffer_serve_unaligned(dtype):
     assert torch.equal(render_native(pack, [turned], P, 3), render_native(pack, [image], P, 3))
 
 
-def wrong(**changes: object) -> tuple[Pack, list[np.ndarray], dict[str, int]]:
+def wrong(**changes: Any) -> tuple[Pack, list[np.ndarray], dict[str, Any]]:
     image = np.zeros((20, 30), np.uint8)
     options = {"patch_px": P, "channels": 1, "threads": 1} | {
         k: v for k, v in changes.items() if k in ("patch_px", "channels", "threads")
     }
     fields = {k: v for k, v in changes.items() if k not in (*options, "images")}
     pack = dataclasses.replace(one_view(image, (2, 3)), **fields)
-    return pack, changes.get("images", [image]), options  # type: ignore[return-value]
+    return pack, changes.get("images", [image]), options
 
 
 @pytest.mark.parametrize(
