@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aqqua.store.manifest import file_sha256, read_manifest
-from aqqua.store.schema import MANIFEST, SCHEMA, SIZE_COLUMNS
+from aqqua.store.schema import MANIFEST, SCHEMA, SIZE_COLUMNS, WORDS
 from aqqua.store.sizes import Sizes
 
 OPEN_PARTS = 64  # per thread: a file handle and about 1 MB of footer each
+
+
+class DamagedError(ValueError):
+    """The bytes of a block are not those that were written. Reading them again will not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +103,33 @@ class Dataset:
         """A block with its pixels.
 
         Raises:
-            ValueError: a part is damaged, or an image's bytes do not fit its declared size.
+            DamagedError: a part is damaged, or an image's bytes do not fit its declared size.
+            OSError: the file cannot be read now.
         """
-        table = self._read(block, [*SIZE_COLUMNS, "pixels"])
-        sizes, pixels = _sizes(table), table["pixels"].combine_chunks()
-        pixels = pixels.chunk(0) if isinstance(pixels, pa.ChunkedArray) else pixels
-        _, offset_buffer, data = pixels.buffers()
-        offsets = np.frombuffer(offset_buffer, np.int64)[pixels.offset : pixels.offset + len(pixels) + 1]
+        return self.block_with(block, ())[0]
+
+    def block_with(self, block: int, columns: Sequence[str]) -> tuple[Block, pa.Table]:
+        """A block with its pixels, and other columns of it, by one read.
+
+        Raises:
+            DamagedError: a part is damaged, or an image's bytes do not fit its declared size.
+            OSError: the file cannot be read now.
+        """
+        _check_columns(columns)
+        needed = {*SIZE_COLUMNS, "pixels", *columns}
+        table = self._read(block, [name for name in SCHEMA.names if name in needed])
+        try:  # page headers have no checksum: they can turn words into numbers of words that are not there
+            for name in needed.intersection(WORDS):
+                table[name].validate(full=True)
+            sizes, (offsets, data) = _sizes(table), _binary(table["pixels"])
+        except (pa.ArrowInvalid, ValueError, TypeError, IndexError) as error:
+            raise self._damaged(block, str(error)) from error
         self._check_lengths(block, sizes, np.diff(offsets))
-        values = np.frombuffer(data, np.uint8)
-        values.flags.writeable = False  # views share it, from image to image
-        return Block(sizes, offsets, values)
+        return Block(sizes, offsets, data), table.select(list(columns))
 
     def table(self, columns: Sequence[str], blocks: Sequence[int] | None = None) -> pa.Table:
         """Columns of all blocks, or of some, in the order of the dataset."""
-        unknown = [name for name in columns if name not in SCHEMA.names]
-        if unknown:
-            raise ValueError(f"dataset: columns must be among {', '.join(SCHEMA.names)}, got {unknown[0]!r}")
+        _check_columns(columns)
         wanted = range(self.blocks) if blocks is None else blocks
         tables = [self._read(block, list(columns)) for block in wanted]
         empty = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
@@ -144,18 +158,33 @@ class Dataset:
     def _read(self, block: int, columns: list[str]) -> pa.Table:
         name, group = self.place(block)
         try:
-            table = self._file(name).read_row_group(group, columns=columns, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(
-                f"dataset: {self.path / name} row group {group} must be readable, got {error}; "
-                "the file is damaged: see aqqua dataset verify"
-            ) from error
+            table = self._file(name).read_row_group(group, columns=columns, use_threads=False).select(columns)
+        except MemoryError:  # Arrow's too: nothing is wrong with the file
+            raise
+        except Exception as error:  # of Arrow, UTF-8, a look-up: whatever damaged bytes do to their reader
+            self._forget(name)  # a handle may be stale: the next attempt opens the file again
+            if isinstance(error, OSError) and error.errno is not None:  # said by the system, not by Parquet
+                raise OSError(
+                    error.errno,
+                    f"dataset: {self.path / name} row group {group} must be readable, got {error}; "
+                    "look at the disk or the network",
+                ) from error
+            raise self._damaged(block, str(error)) from error
         if len(table) != (rows := self.rows_of(block)):
-            raise ValueError(
+            raise DamagedError(
                 f"dataset: {self.path / name} row group {group} must hold {rows} rows, got {len(table)}; "
                 "the file is not the one of the manifest"
             )
-        return table.select(columns)
+        if not table.schema.equals(wanted := _schema_of(tuple(columns))):  # the footer has no checksum
+            raise self._damaged(block, f"columns of {table.schema.types} instead of {wanted.types}")
+        return table
+
+    def _damaged(self, block: int, what: str) -> DamagedError:
+        name, group = self.place(block)
+        return DamagedError(
+            f"dataset: {self.path / name} row group {group} must be readable, got {' '.join(what.split())}; "
+            "the file is damaged: see aqqua dataset verify"
+        )
 
     def _file(self, name: str) -> pq.ParquetFile:
         """The open part of this thread; a Parquet file must not be shared between threads."""
@@ -170,29 +199,45 @@ class Dataset:
             files.popitem(last=False)[1].close()
         return files[name]
 
+    def _forget(self, name: str) -> None:
+        """Close this thread's handle of a part, if it has one."""
+        file = getattr(self._local, "files", {}).pop(name, None)
+        if file is not None:
+            file.close()
+
     def _check_lengths(self, block: int, sizes: Sizes, lengths: np.ndarray) -> None:
         pixels = sizes.height.astype(np.int64) * sizes.width
         declared = pixels * sizes.channels * (sizes.bits // 8)
         legal = (
             (sizes.height > 0)
             & (sizes.width > 0)
-            & np.isin(sizes.channels, (1, 3))
-            & np.isin(sizes.bits, (8, 16))
+            & ((sizes.channels == 1) | (sizes.channels == 3))
+            & ((sizes.bits == 8) | (sizes.bits == 16))
         )
         wrong = np.flatnonzero((declared != lengths) | ~legal)
         if len(wrong):
             name, group = self.place(block)
             i = int(wrong[0])
-            raise ValueError(
+            raise DamagedError(
                 f"dataset: {self.path / name} row group {group} row {i} must be height × width × channels × "
                 f"bits / 8 = {sizes.height[i]}×{sizes.width[i]}×{sizes.channels[i]}×{sizes.bits[i]}/8 bytes, "
                 f"got {lengths[i]}; the file is damaged: see aqqua dataset verify"
             )
 
 
+def _check_columns(columns: Sequence[str]) -> None:
+    unknown = [name for name in columns if name not in SCHEMA.names]
+    if unknown:
+        raise ValueError(f"dataset: columns must be among {', '.join(SCHEMA.names)}, got {unknown[0]!r}")
+
+
+@lru_cache(16)
+def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in columns])
+
+
 def _sizes(table: pa.Table) -> Sizes:
-    names = table["instrument"].unify_dictionaries().combine_chunks()
-    names = names.chunk(0) if isinstance(names, pa.ChunkedArray) else names
+    names = _one_piece(table["instrument"].unify_dictionaries())
     sides = [table[f"box_{side}"].to_numpy() for side in ("top", "left", "bottom", "right")]
     return Sizes(
         key=table["key"].to_numpy(),
@@ -201,12 +246,23 @@ def _sizes(table: pa.Table) -> Sizes:
         channels=table["channels"].to_numpy(),
         bits=table["bits"].to_numpy(),
         um_per_px=table["um_per_px"].to_numpy().astype(np.float32, copy=False),  # null becomes NaN
-        background=_flat(table["background"]).reshape(-1, 3),
+        background=_one_piece(table["background"]).flatten().to_numpy().reshape(-1, 3),
         box=np.stack(sides, axis=1),
         instrument=names.indices.to_numpy(),
         instrument_names=tuple(names.dictionary.to_pylist()),
     )
 
 
-def _flat(column: pa.ChunkedArray) -> np.ndarray:
-    return np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+def _binary(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each value starts [I + 1] int64, and the bytes, read-only."""
+    values = _one_piece(column)
+    _, offsets, data = values.buffers()
+    bytes_ = np.frombuffer(data, np.uint8)
+    bytes_.flags.writeable = False  # views share it, from image to image
+    return np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1], bytes_
+
+
+def _one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """The column itself where it is in one piece, as a row group nearly always is; combining copies."""
+    joined = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined

@@ -7,9 +7,12 @@ named by its content, so that exact copies fall on the same side.
 import hashlib
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool
 
 from aqqua.store.read import Dataset
+
+NAMING = ("instrument", "group", "content")  # columns that say to which group an image belongs
 
 
 def held_out(dataset: Dataset, block: int, share: float) -> Bool[np.ndarray, " I"]:
@@ -18,7 +21,11 @@ def held_out(dataset: Dataset, block: int, share: float) -> Bool[np.ndarray, " I
     Args:
         share: of groups held out, 0 to 1.
     """
-    table = dataset.table(["instrument", "group", "content"], blocks=[block])
+    return held_out_rows(dataset.table(NAMING, blocks=[block]), share)
+
+
+def held_out_rows(table: pa.Table, share: float) -> Bool[np.ndarray, " I"]:
+    """True for the images that are never trained on, of a table with the columns NAMING."""
     instruments, groups = (table[name].to_pylist() for name in ("instrument", "group"))
     contents = table["content"].to_pylist()
     return np.array(

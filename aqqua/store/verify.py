@@ -125,7 +125,7 @@ def _check_images(dataset: Dataset, progress: Callable[[int, int], None]) -> Ite
         try:
             block = dataset.block(number)
             table = dataset.table(["image_id", "content"], [number])
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             yield Problem(name, str(error))
             continue
         names, contents = table["image_id"].to_pylist(), table["content"].to_pylist()

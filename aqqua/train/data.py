@@ -1,12 +1,14 @@
-"""From the dataset to batches on the device: plan, fetch, render; one step ahead of the model.
+"""From the dataset to batches on the device: read, plan, render; one step ahead of the model.
 
-Test: tests/train/test_step.py.
+Threads read the blocks of the lanes' next windows (aqqua.store.prefetch), one thread plans and renders
+(the renderer has threads of its own) the next step, the model works on this one.
+Test: tests/train/test_step.py, tests/train/test_data.py. Timing: bench/data/end_to_end.py.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,16 @@ from aqqua.plan.pack import Pack, drop_scores, hide_scale
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.render import RendererName, choose
-from aqqua.store.read import Block, Dataset
-from aqqua.store.split import held_out
+from aqqua.store.prefetch import POLL_S, BlockReader, ReadConfig
+from aqqua.store.read import Dataset
+from aqqua.store.split import NAMING, held_out_rows
+from aqqua.store.substitute import BadBlock
 
 PLANNED_LANES = 8  # from whose first packs the images of a step are estimated
+WINDOWS_AHEAD = 2  # of each lane, whose blocks are read before the plan comes to them
 
 
-class DataConfig(LaneConfig):
+class DataConfig(LaneConfig, ReadConfig):
     """Which images, in what order, rendered by whom."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,9 +54,10 @@ class DataConfig(LaneConfig):
 class StepData:
     """The packs of one step on this rank, and where each lane stands after them."""
 
-    packs: list[Pack]
+    packs: list[Pack]  # `block_I` is where the images really lie, also those of a replacement
     batches: list[Batch]
     states: dict[int, LaneState]
+    bad_blocks: tuple[BadBlock, ...] = ()  # damaged ones, whose replacements gave images to this step
 
     @property
     def n_images(self) -> int:
@@ -67,6 +73,7 @@ class Shape:
     prefix_tokens: int
     drop_layers: int  # layers with drop-path; 0 where it is off
     hide_scale_odds: float
+    dtype: torch.dtype = torch.float32  # of patch rows: what the first layer computes in
 
 
 class Feeder:
@@ -89,9 +96,10 @@ class Feeder:
         self.device = torch.device(device)
         self.renderer_name, self._render = choose(config.renderer)
         self._views, self._masks = views, masks
-        self._weights = training_weights(dataset, config.holdout)
+        self.reader = BlockReader(dataset, config, NAMING if config.holdout else ())
+        self._weights = training_weights(self.reader, config.holdout)
         self.packers = {number: self._packer(number) for number in lanes_of_rank(config.lanes, rank, ranks)}
-        self._blocks = BlockCache(dataset, 2 * config.window_blocks * len(self.packers))
+        self._blocks_of = _blocks_of({number: packer.lane for number, packer in self.packers.items()})
 
     def start(self) -> dict[int, LaneState]:
         """The states of a run that has seen nothing."""
@@ -99,42 +107,71 @@ class Feeder:
 
     def step(self, states: dict[int, LaneState], step: int) -> StepData:
         """The packs that begin at `states`, rendered for training step `step`."""
+        self.reader.follow(self._coming(states))
         packs, after = [], {}
         for number, packer in self.packers.items():
             pack, after[number] = packer.next_pack(states[number])
             packs.append(pack)
-        return StepData(packs, [self._batch(pack, step) for pack in packs], after)
+        batches = [self._batch(pack, step) for pack in packs]
+        bad = {block: bad for pack in packs for block in _blocks_in(pack) if (bad := self.reader.bad(block))}
+        return StepData([_as_read(pack, bad) for pack in packs], batches, after, tuple(bad.values()))
 
-    def steps(self, states: dict[int, LaneState], first_step: int) -> Generator[StepData, None, None]:
-        """Steps without end from `states` on, each prepared while the one before is used."""
-        if not self.config.prefetch:
-            while True:
-                data = self.step(states, first_step)
-                yield data
-                states, first_step = data.states, first_step + 1
+    def steps(
+        self,
+        states: dict[int, LaneState],
+        first_step: int,
+        *,
+        say: Callable[[str], None] | None = None,
+        stop: Callable[[], object] = lambda: False,
+    ) -> Generator[StepData, None, None]:
+        """Steps from `states` on, each prepared while the one before is used. Its end closes the reader.
+
+        Args:
+            states: where the lanes stand.
+            first_step: number of the first training step.
+            say: gets a line when the disk is slow.
+            stop: once true, a wait for the next step ends the steps; else they have no end.
+        """
+        self.reader.say = say or self.reader.say
         with ThreadPoolExecutor(1, thread_name_prefix="feeder") as pool:
-            coming: Future[StepData] = pool.submit(self.step, states, first_step)
-            while True:
-                data = coming.result()
-                first_step += 1
-                coming = pool.submit(self.step, data.states, first_step)
-                yield data
+            try:
+                coming = pool.submit(self.step, states, first_step)
+                while _came(coming, stop):
+                    data, first_step = coming.result(), first_step + 1
+                    if self.config.prefetch:
+                        coming = pool.submit(self.step, data.states, first_step)
+                    yield data
+                    if not self.config.prefetch:
+                        coming = pool.submit(self.step, data.states, first_step)
+            finally:
+                self.reader.close()  # a step that waits for the disk ends, and the pool with it
+
+    def _coming(self, states: dict[int, LaneState]) -> list[int]:
+        """Blocks of the lanes' present and next windows, first the lane that will be there first."""
+        lanes = sorted(states, key=lambda number: -states[number].index)
+        return [
+            block
+            for ahead in range(1 + WINDOWS_AHEAD)
+            for number in (lanes if ahead else states)
+            for block in self._blocks_of(number, states[number].window + ahead)
+        ]
 
     def images_per_step(self) -> float:
         """Expected images in a step over all lanes, from the first packs of the first lanes.
 
         The same on every rank: the schedules follow it.
         """
+        packers = [self._packer(number) for number in range(min(self.config.lanes, PLANNED_LANES))]
+        self.reader.follow([block for packer in packers for block, _ in packer.lane.blocks(0)])
         counts = []
-        for number in range(min(self.config.lanes, PLANNED_LANES)):
-            packer = self._packer(number)
+        for packer in packers:
             pack, after = packer.next_pack(LaneState())
             counts += [pack.n_images, packer.next_pack(after)[0].n_images]
         return float(np.mean(counts)) * self.config.lanes
 
     def _packer(self, number: int) -> Packer:
         return Packer(
-            Lane(self.dataset, self.config, number, self.seed, self._weights),
+            Lane(self.reader, self.config, number, self.seed, self._weights),
             patch_px=self.shape.patch_px,
             prefix_tokens=self.shape.prefix_tokens,
             views=self._views,
@@ -142,11 +179,12 @@ class Feeder:
         )
 
     def _batch(self, pack: Pack, step: int) -> Batch:
+        blocks = {number: self.reader.block(number) for number in _blocks_in(pack)}
         pixels = [
-            self._blocks(b).pixels(r) for b, r in zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
+            blocks[b].pixels(r) for b, r in zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
         ]
         shape, device = self.shape, self.device
-        patches_NF = self._render(pack, pixels, shape.patch_px, shape.channels)
+        patches_NF = self._render(pack, pixels, shape.patch_px, shape.channels, dtype=shape.dtype)
         scores = drop_scores(pack, self.seed, step, shape.drop_layers) if shape.drop_layers else None
         hide = hide_scale(pack, self.seed, shape.hide_scale_odds) if shape.hide_scale_odds else None
         n_global = GLOBALS * pack.n_images
@@ -174,37 +212,43 @@ class Feeder:
         )
 
 
-class BlockCache:
-    """The last few blocks read, so that a window's images are read once."""
-
-    def __init__(self, dataset: Dataset, capacity: int) -> None:
-        self._dataset, self._capacity = dataset, capacity
-        self._kept: OrderedDict[int, Block] = OrderedDict()
-
-    def __call__(self, block: int) -> Block:
-        if block not in self._kept:
-            self._kept[block] = self._dataset.block(block)
-            while len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(block)
-        return self._kept[block]
+def _came(coming: Future[StepData], stop: Callable[[], object]) -> bool:
+    """Wait for a step. False if `stop` came first."""
+    while not wait([coming], POLL_S).done:
+        if stop():
+            return False
+    return True
 
 
-def training_weights(dataset: Dataset, holdout: float) -> Weights | None:
-    """Weight 0 for images that are held out, 1 for the others; None if nothing is."""
+def _blocks_of(lanes: dict[int, Lane]) -> Callable[[int, int], tuple[int, ...]]:
+    """(lane, window) -> its blocks; asked anew each step, so the last answers are kept."""
+
+    @lru_cache((2 + WINDOWS_AHEAD) * len(lanes))
+    def blocks(number: int, window: int) -> tuple[int, ...]:
+        return tuple(block for block, _epoch in lanes[number].blocks(window))
+
+    return blocks
+
+
+def _blocks_in(pack: Pack) -> list[int]:
+    return np.unique(pack.block_I).tolist()
+
+
+def _as_read(pack: Pack, bad: dict[int, BadBlock]) -> Pack:
+    """The pack with the blocks that its images really come from."""
+    if not bad:
+        return pack
+    block_I = [bad[b].replacement if b in bad else b for b in pack.block_I.tolist()]
+    return replace(pack, block_I=np.array(block_I, np.int64))
+
+
+def training_weights(reader: BlockReader, holdout: float) -> Weights | None:
+    """Weight 0 for images that are held out, 1 for the others; None if nothing is.
+
+    Args:
+        reader: with the columns `NAMING`.
+        holdout: share of groups held out.
+    """
     if not holdout:
         return None
-    return _cached_per_block(lambda block: 1.0 - held_out(dataset, block, holdout).astype(np.float64))
-
-
-def _cached_per_block(weigh: Callable[[int], np.ndarray], capacity: int = 1024) -> Weights:
-    kept: OrderedDict[int, np.ndarray] = OrderedDict()
-
-    def weights(block: int) -> np.ndarray:
-        if block not in kept:
-            kept[block] = weigh(block)
-            while len(kept) > capacity:
-                kept.popitem(last=False)
-        return kept[block]
-
-    return weights
+    return lambda block: 1.0 - held_out_rows(reader.table(block), holdout).astype(np.float64)

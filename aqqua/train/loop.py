@@ -4,13 +4,14 @@ Test: tests/train/test_run.py.
 """
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NoReturn
 
 from aqqua.progress import Bar
 from aqqua.train.data import StepData
 from aqqua.train.guard import NonFiniteError, not_finite, stop_on_signals
-from aqqua.train.metrics import Meter, MetricsLog, drop_after
+from aqqua.train.metrics import BadBlockLog, Meter, MetricsLog, drop_after
 from aqqua.train.run import Run, only_process, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
@@ -23,8 +24,9 @@ def pretrain(config: PretrainConfig) -> Run:
 
     Raises:
         NonFiniteError: three steps in a row were not finite; what was learned before is saved.
-        OSError: the last checkpoint could not be written.
-        ValueError: dataset, config and checkpoints do not fit together, or the run is in use.
+        OSError: the last checkpoint could not be written, or the dataset not be read.
+        ValueError: dataset, config and checkpoints do not fit together, the run is in use, or too much of the
+            dataset is damaged.
     """
     with only_process(config.run):
         return _train(open_run(config))
@@ -33,21 +35,25 @@ def pretrain(config: PretrainConfig) -> Run:
 def _train(run: Run) -> Run:
     config = run.config
     drop_after(run.folder / SKIPPED, run.step)
+    bad_blocks = BadBlockLog(run.folder, run.step)
     with (
         stop_on_signals() as stop,
         Bar("pretrain", run.images_total, "images") as bar,
         closing(MetricsLog(run.folder, run.step, config.train.tensorboard)) as log,
-        closing(run.feeder.steps(run.lanes, run.step)) as steps,
+        closing(run.feeder.steps(run.lanes, run.step, say=bar.say, stop=lambda: bool(stop))) as steps,
     ):
         bar.say(run.headline())
         bar.update(run.images)
         meter = Meter()
         while not (run.done or stop or _reached(run)):
             with meter.waiting():
-                data = next(steps)
+                data = _next(run, steps, bar)
+            if data is None:  # a signal came while the disk kept us waiting
+                break
             rates = rates_at(run)
             outcome = take_step(run, data, rates)
             run.advance(data)
+            _note_bad_blocks(run, data, bad_blocks, bar)
             if not outcome.taken:
                 _note_skipped(run, data)
                 if run.guard.exhausted:
@@ -55,7 +61,7 @@ def _train(run: Run) -> Run:
             meter.add(data.packs)
             bar.update(run.images, f"step {run.step} loss {outcome.losses['total']:.3f}")
             if _due(run.step, config.train.log_every) or run.done:
-                log.write(run.step, _numbers(run, rates, outcome) | meter.read())
+                log.write(run.step, _numbers(run, rates, outcome, len(bad_blocks)) | meter.read())
             if _due(run.step, config.train.checkpoint_every):
                 _save_if_possible(run, bar)
         run.save()
@@ -64,6 +70,16 @@ def _train(run: Run) -> Run:
                 f"stopped by {stop.signal_name} after step {run.step}; the same command continues the run"
             )
     return run
+
+
+def _next(run: Run, steps: Iterator[StepData], bar: Bar) -> StepData | None:
+    """The data of a step; None at a signal. If it cannot be had, what was learned so far is saved first."""
+    try:
+        return next(steps, None)
+    except (OSError, ValueError, RuntimeError):
+        if run.step:
+            _save_if_possible(run, bar)
+        raise
 
 
 def _give_up(run: Run, data: StepData, outcome: Outcome) -> NoReturn:
@@ -96,7 +112,7 @@ def _due(step: int, every: int) -> bool:
     return step % every == 0
 
 
-def _numbers(run: Run, rates: Rates, outcome: Outcome) -> dict[str, Any]:
+def _numbers(run: Run, rates: Rates, outcome: Outcome, bad_blocks: int) -> dict[str, Any]:
     return {
         "images": run.images,
         "loss": outcome.losses,
@@ -104,7 +120,13 @@ def _numbers(run: Run, rates: Rates, outcome: Outcome) -> dict[str, Any]:
         "teacher_entropy": outcome.teacher_entropy,
         **vars(rates),
         "skipped_steps": run.guard.skipped,
+        "bad_blocks": bad_blocks,
     }
+
+
+def _note_bad_blocks(run: Run, data: StepData, log: BadBlockLog, bar: Bar) -> None:
+    for bad in log.note(run.step, data.bad_blocks):
+        bar.say(f"block {bad.block} is damaged, block {bad.replacement} stands for it: {bad.error}")
 
 
 def _note_skipped(run: Run, data: StepData) -> None:

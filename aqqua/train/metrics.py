@@ -7,14 +7,16 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from aqqua.plan.pack import Pack
+from aqqua.store.substitute import BadBlock
 
-METRICS = "metrics.jsonl"
+METRICS, BAD_BLOCKS = "metrics.jsonl", "bad_blocks.jsonl"
 
 
 class MetricsLog:
@@ -45,6 +47,28 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+class BadBlockLog:
+    """bad_blocks.jsonl: each damaged block once, with the first step that used what stands for it."""
+
+    def __init__(self, folder: Path, resumed_step: int) -> None:
+        self.path = folder / BAD_BLOCKS
+        drop_after(self.path, resumed_step)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self._noted: set[int] = {json.loads(line)["block"] for line in lines}
+
+    def __len__(self) -> int:
+        return len(self._noted)
+
+    def note(self, step: int, found: Iterable[BadBlock]) -> list[BadBlock]:
+        """Write down those that are not yet; returns them."""
+        new = [bad for bad in found if bad.block not in self._noted]
+        if new:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"step": step, **asdict(bad)}) + "\n" for bad in new)
+        self._noted |= {bad.block for bad in new}
+        return new
 
 
 class Meter:

@@ -70,9 +70,7 @@ class Run:
     @property
     def compute_dtype(self) -> torch.dtype:
         """Of the matrix products; weights and losses are float32 either way."""
-        precision = self.config.train.precision
-        half = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
-        return torch.bfloat16 if half else torch.float32
+        return _compute_dtype(self.config.train, self.device)
 
     def advance(self, data: StepData) -> None:
         """The step is over, taken or skipped."""
@@ -198,9 +196,8 @@ def open_run(config: PretrainConfig) -> Run:
     optimizer = make_optimizer(
         parameter_groups(model.student, config.model.layers, config.optim), config.optim
     )
-    feeder = Feeder(
-        dataset, config.data, config.views, config.masks, _shape(config), seed=config.seed, device=device
-    )
+    shape = _shape(config, device)
+    feeder = Feeder(dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device)
     rows = dataset.rows * (1 - config.data.holdout)
     images_total = config.train.images or max(int(rows * (config.train.epochs or 1)), 1)
     run = Run(
@@ -260,13 +257,20 @@ def _set_up_device(train: TrainConfig) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _shape(config: PretrainConfig) -> Shape:
+def _compute_dtype(train: TrainConfig, device: torch.device) -> torch.dtype:
+    half = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
+
+
+def _shape(config: PretrainConfig, device: torch.device) -> Shape:
     return Shape(
         patch_px=config.model.patch_px,
         channels=config.model.channels,
         prefix_tokens=config.model.prefix,
         drop_layers=config.model.layers if config.model.drop_path else 0,
         hide_scale_odds=config.views.hide_scale_odds,
+        # What autocast rounds patch rows to before the first product; half the bytes to the device.
+        dtype=_compute_dtype(config.train, device),
     )
 
 

@@ -92,3 +92,14 @@ def test_info_counts_images_and_labels(make_dataset):
     assert facts["um_per_px_known_share"] == pytest.approx(0.25)
     assert facts["counts"]["read"] == 200
     assert np.isclose(facts["bytes_per_image"] * 200, facts["bytes"])
+
+
+def test_a_disk_that_fails_is_a_problem_of_its_file(make_dataset, monkeypatch):
+    def fail(_self: Dataset, block: int) -> None:
+        raise OSError(5, f"row group {block} must be readable")
+
+    dataset = make_dataset(100)
+    monkeypatch.setattr(Dataset, "block", fail)
+    found = [str(problem) for problem in verify(dataset.path, deep=True)]
+    assert [line.split(":")[0] for line in found] == ["part-00000.parquet"] * 2
+    assert "row group 1 must be readable" in found[1]

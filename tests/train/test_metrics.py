@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aqqua.store.substitute import BadBlock
 from aqqua.train import metrics
-from aqqua.train.metrics import Meter, MetricsLog, drop_after
+from aqqua.train.metrics import BadBlockLog, Meter, MetricsLog, drop_after
 
 
 def strict(text: str) -> list[dict[str, Any]]:
@@ -110,3 +111,24 @@ def test_the_meter_counts_between_readings(monkeypatch):
     empty = meter.read()
     assert empty["images_per_s"] == empty["fill"] == 0.0
     assert empty["instruments"] == {}
+
+
+def test_a_bad_block_is_noted_once_and_again_after_a_resume_before_it(tmp_path):
+    def bad(block: int) -> BadBlock:
+        return BadBlock(block, "part-00000.parquet", block, "flipped", 9)
+
+    log = BadBlockLog(tmp_path, 0)
+    assert log.note(3, [bad(4)]) == [bad(4)]
+    assert log.note(4, [bad(4), bad(7)]) == [bad(7)]
+    assert log.note(5, [bad(4), bad(7)]) == []
+    assert len(log) == 2
+    with log.path.open("a") as file:
+        file.write('{"step": 6, "blo')  # killed here
+    assert len(BadBlockLog(tmp_path, 4)) == 2
+    log = BadBlockLog(tmp_path, 3)
+    assert len(log) == 1
+    log.note(4, [bad(7)])
+    assert [(row["step"], row["block"], row["replacement"]) for row in strict(log.path.read_text())] == [
+        (3, 4, 9), (4, 7, 9),
+    ]  # fmt: skip
+    assert not BadBlockLog(tmp_path / "new", 0).path.exists()

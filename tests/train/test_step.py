@@ -42,7 +42,13 @@ def go(run: Run) -> None:
 
 
 def feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1) -> Feeder:
-    rooms = (Dataset.open(config.data.path), config.data, config.views, config.masks, _shape(config))
+    rooms = (
+        Dataset.open(config.data.path),
+        config.data,
+        config.views,
+        config.masks,
+        _shape(config, torch.device("cpu")),
+    )
     return Feeder(*rooms, seed=config.seed, rank=rank, ranks=ranks)
 
 

@@ -1,0 +1,118 @@
+"""A block one can rely on: asked for again while the disk fails, replaced where its bytes are damaged.
+
+What stands for a damaged block is decided by a full read and by the block's number alone: the first
+readable one in a fixed random order of all blocks. So every rank, every resume and every timing of
+threads sees the same images. A disk that fails is never taken for damage: it would be an image more or
+less by chance.
+Test: tests/store/test_substitute.py.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from aqqua import _core
+from aqqua.store.read import Block, DamagedError, Dataset
+
+RETRY_S = (0.2, 1.0, 4.0)  # pauses between attempts while the system reports errors
+MOST_TRIED = 16  # substitutes; if all are damaged, so is nearly all of the dataset
+_SEED = 0x5AB57  # of the order of the substitutes; a constant, since the answer must never change
+
+
+@dataclass(frozen=True, slots=True)
+class BadBlock:
+    """A block whose bytes are damaged, and what is used in its place."""
+
+    block: int
+    file: str  # the part's name, in the dataset's folder
+    row_group: int
+    error: str
+    replacement: int  # number of the block that stands for it
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What stands for a block: nearly always itself."""
+
+    block: Block
+    table: pa.Table  # the further columns that were asked for
+    bad: BadBlock | None  # None: it is the block itself
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, but for about a hundred per image."""
+        return self.block.data.nbytes
+
+
+def substitutes(block: int, blocks: int) -> Iterator[int]:
+    """The blocks that may stand for a damaged one, best first; a function of the two numbers alone.
+
+    Each block has an order of its own, so that neighbours in a torn file get different ones.
+    """
+    for start in range(0, blocks, MOST_TRIED):
+        index = np.arange(start, min(start + MOST_TRIED, blocks), dtype=np.uint64)
+        for other in _core.permute(index, blocks, _SEED, block).tolist():
+            if other != block:
+                yield other
+
+
+def read_served(
+    dataset: Dataset, block: int, columns: Sequence[str] = (), pause: Callable[[float], object] = time.sleep
+) -> Served:
+    """Read a whole block, or the one that stands for it.
+
+    Args:
+        dataset: where it lies.
+        block: its number.
+        columns: further columns for `Served.table`, from the same read.
+        pause: waits so many seconds before the next attempt; what it raises ends the reading.
+
+    Raises:
+        OSError: the system could not read it in all attempts.
+        DamagedError: its substitutes are damaged as well.
+    """
+    try:
+        return Served(*_read(dataset, block, columns, pause), bad=None)
+    except DamagedError as error:
+        what = str(error)
+    tried = 0
+    for other in substitutes(block, dataset.blocks):
+        try:
+            found, table = _read(dataset, other, columns, pause)
+        except DamagedError:
+            tried += 1
+            if tried == MOST_TRIED:
+                break
+            continue
+        file, group = dataset.place(block)
+        return Served(found, table, BadBlock(block, file, group, what, other))
+    raise DamagedError(
+        f"dataset: a damaged block must have a substitute, got none among {tried} others, damaged too, for: "
+        f"{what}; restore the files that aqqua dataset verify names"
+    )
+
+
+def _read(
+    dataset: Dataset, block: int, columns: Sequence[str], pause: Callable[[float], object]
+) -> tuple[Block, pa.Table]:
+    for seconds in RETRY_S:
+        try:
+            return _read_twice(dataset, block, columns)
+        except OSError:
+            pause(seconds)
+    try:
+        return _read_twice(dataset, block, columns)
+    except OSError as error:
+        attempts = f"{len(RETRY_S) + 1} attempts in {sum(RETRY_S):.0f} s"
+        raise OSError(error.errno, f"{error.strerror} ({attempts})") from error
+
+
+def _read_twice(dataset: Dataset, block: int, columns: Sequence[str]) -> tuple[Block, pa.Table]:
+    """Damage must show twice, from a file opened anew: a transfer can go wrong where the file is sound."""
+    try:
+        return dataset.block_with(block, columns)
+    except DamagedError:
+        return dataset.block_with(block, columns)
