@@ -14,16 +14,12 @@ import argparse
 import io
 import json
 import os
-import platform
-import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import PIL
-import pyarrow as pa
+from measure import append_result, machine
 from PIL import Image
 
 from aqqua.instruments.detect import find
@@ -32,8 +28,6 @@ from aqqua.instruments.record import ReadOptions
 from aqqua.instruments.tree import Tree, open_tree
 from aqqua.store.read import Dataset
 from aqqua.store.write import ingest
-
-RESULTS = Path(__file__).parents[1] / "results" / "cpu" / "ingest.jsonl"
 
 
 def main() -> None:
@@ -60,12 +54,10 @@ def main() -> None:
         rows.append(row)
     if len(checksums) != 1:
         raise SystemExit(f"ingest: workers {arguments.workers} must make the same bytes, got {checksums}")
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        for row in rows:
-            line = json.dumps({**machine(), "input": arguments.input.name, **row})
-            print(line)  # noqa: T201
-            file.write(line + "\n")
+    for row in rows:
+        result = {**machine("pyarrow", "pillow"), "input": arguments.input.name, **row}
+        print(json.dumps(result))  # noqa: T201
+        append_result("ingest", result)
 
 
 def measure(path: Path, instrument: str | None, workers: int, out: Path) -> dict[str, object]:
@@ -142,28 +134,6 @@ def png_bytes(dataset: Dataset, images: int) -> dict[str, float]:
         "png_bytes_per_image": round(sizes[False] / len(pixels), 1),
         "png_optimized_bytes_per_image": round(sizes[True] / len(pixels), 1),
     }
-
-
-def machine() -> dict[str, str]:
-    """When, where and with what a row was measured."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    commit = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-        "commit": commit.stdout.strip() if commit.returncode == 0 else "none",
-        "cpu": cpu_name(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pyarrow": pa.__version__,
-        "pillow": PIL.__version__,
-    }
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -38,24 +38,33 @@ def machine(*packages: str) -> dict[str, str]:
     Args:
         packages: installed distributions whose versions matter to the row, beside Python and NumPy.
     """
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-        "commit": commit.stdout.strip() if commit.returncode == 0 else "none",
+        "commit": commit(),
         "cpu": f"{names[0]}, {len(names)} cores" if names else platform.processor(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         **{package: version(package) for package in packages},
         "command": " ".join(Path(word).name if "/" in word else word for word in sys.argv),
     }
+
+
+def commit() -> str:
+    """Of the source measured, "-dirty" if any file but the results differs from it, "none" outside git."""
+    here = Path(__file__).parents[2]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", ".", ":!bench/results"],
+        capture_output=True,
+        text=True,
+        cwd=here,
+    )
+    if head.returncode != 0:
+        return "none"
+    return head.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
 def append_result(name: str, row: Mapping[str, object]) -> None:
