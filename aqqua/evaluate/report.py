@@ -12,10 +12,12 @@ import torch
 
 import aqqua
 from aqqua.evaluate.features import Embedder, Pooling, all_features, fingerprint, pixel_features
+from aqqua.evaluate.interval import macro_f1_margin
 from aqqua.evaluate.knn import knn_predict
 from aqqua.evaluate.linear import FITS, linear_predict
 from aqqua.evaluate.metrics import Scores, score
 from aqqua.evaluate.models import load_embedder, run_config, untrained
+from aqqua.evaluate.whiten import fit_whitening
 from aqqua.progress import Bar
 from aqqua.store.read import Dataset
 from aqqua.store.split import held_out
@@ -43,13 +45,14 @@ class Result:
 
     about: dict[str, Any]
     scores: dict[str, dict[str, Scores]]  # contender -> probe -> scores
+    margins: dict[str, dict[str, tuple[float, float]]]  # baseline -> probe -> 95 % interval of model minus it
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         scores = {
             name: {probe: asdict(s) for probe, s in probes.items()} for name, probes in self.scores.items()
         }
-        return {**self.about, "scores": scores}
+        return {**self.about, "scores": scores, "macro_f1_margins": self.margins}
 
     def lines(self) -> list[str]:
         """For people."""
@@ -60,12 +63,14 @@ class Result:
         )
         if not about["test_images_unseen_in_pretraining"]:
             head += "\nnote: pretraining may have seen test images (without labels); see data.holdout"
-        table = [f"{'':12} {'probe':10} {'macro-F1':>9} {'accuracy':>9} {'balanced':>9}"]
+        columns = f"{'macro-F1':>9} {'accuracy':>9} {'balanced':>9}"
+        table = [f"{'':10} {'probe':19} {columns}   model ahead in macro-F1 by (95 %)"]
         for name, probes in self.scores.items():
             for probe, s in probes.items():
-                table.append(
-                    f"{name:12} {probe:10} {s.macro_f1:9.3f} {s.accuracy:9.3f} {s.balanced_accuracy:9.3f}"
-                )
+                numbers = f"{s.macro_f1:9.3f} {s.accuracy:9.3f} {s.balanced_accuracy:9.3f}"
+                low, high = self.margins.get(name, {}).get(probe, (None, None))
+                ahead = "" if low is None else f"   {low:+.3f} to {high:+.3f}"
+                table.append(f"{name:10} {probe:19} {numbers}{ahead}")
         return [head, *table]
 
 
@@ -102,31 +107,58 @@ def evaluate(
         makers["untrained"] = untrained(embedder, config.seed if config else 0)
     if "pixels" in against:
         makers["pixels"] = pixel_features
-    scores = {}
+    predictions = {}
     for name, make in makers.items():
         with Bar(f"features of {name}", dataset.rows, "images") as bar:
             features = all_features(make, dataset, lambda done, bar=bar: bar.update(done))  # type: ignore[misc]
-        scores[name] = probe(features, split, linear=linear)
+        predictions[name] = probe(features, split, linear=linear)
     # A smaller share holds out a part of the same groups; a larger one takes groups that were trained on.
     # What the weights of an `init` have seen, nobody can tell.
     unseen = config is not None and config.init is None and holdout <= config.data.holdout
-    return Result(_about(embedder, dataset, split, holdout, unseen), scores)
+    return Result(_about(embedder, dataset, split, holdout, unseen), *_judge(predictions, split))
 
 
-def probe(features_ND: np.ndarray, split: Split, *, linear: bool = True) -> dict[str, Scores]:
-    """kNN for each of NEIGHBOURS, and the linear probe."""
+def probe(features_ND: np.ndarray, split: Split, *, linear: bool = True) -> dict[str, np.ndarray]:
+    """Classes of the test rows, as each probe finds them.
+
+    kNN for each of NEIGHBOURS, on the features as they are and whitened, and the linear probe.
+    """
     train, test = features_ND[split.train], features_ND[split.test]
-    labels, truth = split.label[split.train], split.label[split.test]
-    tensors = torch.from_numpy(train).float(), torch.from_numpy(labels), torch.from_numpy(test).float()
-    found = {
-        f"kNN k={k}": score(truth, knn_predict(*tensors, k, len(split.names)).numpy(), split.names)
-        for k in NEIGHBOURS
-    }
+    labels = split.label[split.train]
+    whiten = fit_whitening(train)
+    found = {}
+    for kind, rows in {"kNN": (train, test), "whitened kNN": (whiten(train), whiten(test))}.items():
+        train_ND, test_MD = (torch.from_numpy(side).float() for side in rows)
+        for k in NEIGHBOURS:
+            predicted = knn_predict(train_ND, torch.from_numpy(labels), test_MD, k, len(split.names))
+            found[f"{kind} k={k}"] = predicted.numpy()
     if linear:
         with Bar("linear probe", FITS, "fits") as bar:
-            predicted, _ = linear_predict(train, labels, test, seed=0, advance=lambda done: bar.update(done))
-        found["linear"] = score(truth, predicted, split.names)
+            found["linear"], _ = linear_predict(
+                train, labels, test, seed=0, advance=lambda done: bar.update(done)
+            )
     return found
+
+
+def _judge(
+    predictions: dict[str, dict[str, np.ndarray]], split: Split
+) -> tuple[dict[str, dict[str, Scores]], dict[str, dict[str, tuple[float, float]]]]:
+    """Scores of each contender under each probe, and by how much the model is ahead of each baseline."""
+    truth = split.label[split.test]
+    scores = {
+        name: {kind: score(truth, found, split.names) for kind, found in probes.items()}
+        for name, probes in predictions.items()
+    }
+    model = predictions["model"]
+    margins = {
+        name: {
+            kind: macro_f1_margin(truth, model[kind], found, len(split.names), seed=0)
+            for kind, found in probes.items()
+        }
+        for name, probes in predictions.items()
+        if name != "model"
+    }
+    return scores, margins
 
 
 def split_labelled(dataset: Dataset, holdout: float) -> Split:
@@ -171,7 +203,7 @@ def _about(
 ) -> dict[str, Any]:
     test_ids = hashlib.sha256(split.test.tobytes()).hexdigest()
     return {
-        "protocol": 1,
+        "protocol": 2,
         "aqqua": aqqua.__version__,
         "model_sha256": fingerprint(embedder.backbone),
         "dataset_sha256": dataset.manifest_sha256,

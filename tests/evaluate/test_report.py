@@ -14,6 +14,8 @@ from aqqua.store.read import Dataset
 from aqqua.store.split import held_out as held_out_rows
 from aqqua.store.write import ingest
 
+KNN = [f"{kind} k={k}" for kind in ("kNN", "whitened kNN") for k in (1, 5, 20)]
+
 
 @dataclass(frozen=True)
 class Numbered:
@@ -141,7 +143,7 @@ def test_an_evaluation_of_a_run(tiny_run, sample_dataset):
     result = evaluate(tiny_run, sample_dataset, against=["untrained", "pixels"])
     assert list(result.scores) == ["model", "untrained", "pixels"]
     for probes in result.scores.values():
-        assert list(probes) == ["kNN k=1", "kNN k=5", "kNN k=20", "linear"]
+        assert list(probes) == [*KNN, "linear"]
         assert all(0 <= s.macro_f1 <= 1 and 0 <= s.accuracy <= 1 for s in probes.values())
     about = result.about
     split = split_labelled(Dataset.open(sample_dataset), 0.3)
@@ -149,7 +151,15 @@ def test_an_evaluation_of_a_run(tiny_run, sample_dataset):
     assert about["test_images_unseen_in_pretraining"] is True
     counts = about["train_images"], about["test_images"], about["classes"]
     assert counts == (len(split.train), len(split.test), len(split.names))
-    assert len(result.lines()) == 2 + 3 * 4
+    assert list(result.margins) == ["untrained", "pixels"]
+    for name, margins in result.margins.items():
+        assert list(margins) == [*KNN, "linear"]
+        for probe, (low, high) in margins.items():
+            ahead = result.scores["model"][probe].macro_f1 - result.scores[name][probe].macro_f1
+            assert low <= ahead <= high
+    lines = result.lines()
+    assert len(lines) == 2 + 3 * 7
+    assert sum(" to " in line for line in lines[2:]) == 2 * 7
     again = evaluate(tiny_run, sample_dataset, against=["untrained", "pixels"])
     assert again.as_dict() == result.as_dict()
 
@@ -158,7 +168,8 @@ def test_a_larger_holdout_than_the_run_s_is_not_called_unseen(tiny_run, sample_d
     result = evaluate(tiny_run, sample_dataset, against=[], holdout=0.5, linear=False)
     assert result.about["test_images_unseen_in_pretraining"] is False
     assert list(result.scores) == ["model"]
-    assert list(result.scores["model"]) == ["kNN k=1", "kNN k=5", "kNN k=20"]
+    assert list(result.scores["model"]) == KNN
+    assert result.margins == {}
     save_embedder(load_embedder(tiny_run), tmp_path / "m.safetensors")
     exported = evaluate(tmp_path / "m.safetensors", sample_dataset, against=[], linear=False)
     assert exported.about["holdout"] == DEFAULT_HOLDOUT
