@@ -27,10 +27,12 @@ def linear_predict(
 
     The strength is chosen on a validation part of the training rows by macro-F1, then all of them
     are used; the test rows are never looked at. Of training rows of a single class, that class is
-    the answer. `advance` is called with the fits done, FITS in all.
+    the answer, which does not depend on the number of threads. `advance` is called with the fits done, FITS in
+    all.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
+    from threadpoolctl import threadpool_limits
 
     if (labels_N == labels_N[0]).all():
         return np.full(len(test_MD), labels_N[0]), STRENGTHS[0]
@@ -41,7 +43,8 @@ def linear_predict(
 
     def fit(strength: float, rows: np.ndarray) -> LogisticRegression:
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=1e-3)
-        with warnings.catch_warnings():
+        # One thread: the answer must not depend on how many there are, and is found no slower.
+        with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a probe at the iteration cap is good enough to rank strengths
             return model.fit(train_ND[rows], labels_N[rows])
 

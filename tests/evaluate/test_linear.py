@@ -71,3 +71,15 @@ def test_too_few_rows_to_validate():
 def test_one_class_is_the_answer():
     predicted, _ = linear_predict(np.ones((3, 2)), np.array([7, 7, 7]), np.zeros((4, 2)), seed=0)
     assert predicted.tolist() == [7, 7, 7, 7]
+
+
+def test_threads_have_no_say():
+    from threadpoolctl import threadpool_limits
+
+    train, labels = clouds(60, spread=2.5)
+    test, _ = clouds(40, seed=1, spread=2.5)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(linear_predict(train, labels, test, seed=0)[0])
+    np.testing.assert_array_equal(*found)
