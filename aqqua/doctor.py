@@ -37,9 +37,17 @@ def examine() -> dict[str, Any]:
         "C++ core": core,
         "attention that serves": choose(device, dtype),
         **{f"attention {name}": what for name, what in available().items()},
-        "renderer that serves": _renderer() if core == BUILT else "none: it needs the C++ core",
+        "renderer that serves": _renderer(device) if core == BUILT else "none: it needs the C++ core",
+        "kernels that serve": ", ".join(_kernels(device, dtype)) or "none: PyTorch's operators do",
         **{name: _found(name, use) for name, use in OPTIONAL.items()},
     }
+
+
+def _kernels(device: Any, dtype: Any) -> list[str]:
+    """Ops whose Triton kernels a run takes by itself here."""
+    from aqqua.kernels.choice import OPS, choose
+
+    return [op for op in OPS if choose(op, device, dtype) == "triton"]
 
 
 def _core() -> str:
@@ -53,10 +61,10 @@ def _core() -> str:
     return BUILT
 
 
-def _renderer() -> str:
+def _renderer(device: Any) -> str:
     from aqqua.render import choose
 
-    return choose("auto")[0]
+    return choose("auto", device)[0]
 
 
 def _found(package: str, use: str) -> str:

@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 ALLOWED["cli"] |= {"sample"}
+ALLOWED["render"] |= {"kernels"}  # one of the renderers is a kernel
 EVERYONE_MAY = {"progress", "config", "_core", "__version__"}  # leaves: they import nothing of ours
 
 # `aqqua --help` answers in half a second, so these wait until a verb needs them.

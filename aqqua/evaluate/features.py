@@ -64,7 +64,7 @@ class Embedder:
 
     def _forward(self, pack: Pack, block: Block) -> tuple[Features, Sequences]:
         config = self.backbone.config
-        _, render = choose("auto")
+        _, render = choose("auto", self.device)
         pixels = [block.pixels(row) for row in pack.row_I.tolist()]
         patches_NF = render(pack, pixels, config.patch_px, config.channels).to(self.device)
         sequences = Sequences.from_grids(

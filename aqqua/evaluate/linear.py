@@ -27,8 +27,8 @@ def linear_predict(
 
     The strength is chosen on a validation part of the training rows by macro-F1, then all of them
     are used; the test rows are never looked at. Of training rows of a single class, that class is
-    the answer, which does not depend on the number of threads. `advance` is called with the fits done, FITS in
-    all.
+    the answer, which does not depend on the number of threads. `advance` is called with the fits done,
+    FITS in all.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score

@@ -76,8 +76,13 @@ class ModelConfig(BaseModel):
     scale_token: bool = Field(
         default=True, description="tell each view's CLS its µm/px (or that it is unknown)"
     )
-    attention: Literal["auto", "flash4", "flash2", "torch_varlen", "grouped", "reference"] = Field(
+    attention: Literal["auto", "triton", "flash4", "flash2", "torch_varlen", "grouped", "reference"] = Field(
         default="auto", description="attention backend; forcing one that cannot serve is an error"
+    )
+    kernels: Literal["auto", "triton", "reference"] = Field(
+        default="auto",
+        description="what runs the rest of the backbone: our fused kernels (triton) or PyTorch (reference); "
+        "auto: triton on CUDA where it was measured to be faster. The weights are the same",
     )
     activation_checkpointing: bool = Field(
         default=False, description="recompute each block in backward: about a third more time, less memory"

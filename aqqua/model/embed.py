@@ -1,10 +1,11 @@
 """From patch rows to tokens: patch embedding, mask token, position, CLS with the view's scale, registers.
 
 Order, as in DINOv2: embed the patches, put the mask token in place of masked ones, add the position,
-put CLS and registers in front (registers get no position).
+put CLS and registers in front (registers get no position). Where Triton serves, all but the product of the
+patch embedding is one pass over the tokens: aqqua.kernels.embed.
 
 Letter key: T tokens, V views, N patch rows, F = P·P·C values of a patch row, D width, R prefix tokens.
-Test: tests/model/test_vit.py.
+Test: tests/model/test_vit.py, tests/model/test_embed_tokens.py.
 """
 
 from math import pi
@@ -13,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from aqqua.kernels.choice import choose
+from aqqua.kernels.embed import Packing, embed
 from aqqua.model.config import ModelConfig
 from aqqua.model.position import FactorisedFractional, GsdSineCosine, LearnedGrid
 from aqqua.model.sequences import Sequences
@@ -51,10 +54,11 @@ class ScaleEmbedding(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """Patch rows of a pack to its tokens."""
+    """Patch rows of a pack to its tokens; `backend` is 'auto' or a name of aqqua.kernels.choice.BACKENDS."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, backend: str = "auto"):
         super().__init__()
+        self.backend = backend
         self.patch_embed = nn.Linear(config.patch_values, config.width)
         self.cls_token = nn.Parameter(torch.empty(config.width))
         self.register_tokens = nn.Parameter(torch.empty(config.registers, config.width))
@@ -82,6 +86,8 @@ class TokenEmbedding(nn.Module):
         mask_N: Bool[Tensor, " N"] | None = None,
     ) -> Float[Tensor, "T D"]:
         """Tokens of the pack; the patches that mask_N marks show the mask token instead of themselves."""
+        if choose("embed", patches_NF.device, self.cls_token.dtype, self.backend) == "triton":
+            return self._in_one_pass(patches_NF, sequences, mask_N)
         # The residual stream is kept in the parameters' dtype, whatever autocast makes of the product.
         x_ND = self.patch_embed(patches_NF).to(self.cls_token.dtype)
         if mask_N is not None:
@@ -91,6 +97,24 @@ class TokenEmbedding(nn.Module):
         x_TD = x_ND.new_zeros(sequences.tokens, x_ND.shape[1])
         x_TD = x_TD.index_copy(0, sequences.patch_rows_N, x_ND)
         return x_TD.index_copy(0, sequences.prefix_rows_VR.flatten(), self._prefix(sequences).flatten(0, 1))
+
+    def _in_one_pass(
+        self, patches_NF: Float[Tensor, "N F"], sequences: Sequences, mask_N: Bool[Tensor, " N"] | None
+    ) -> Float[Tensor, "T D"]:
+        grids_V2 = sequences.grids_V2.int().to(sequences.device, non_blocking=True)
+        packing = Packing(sequences.offsets_V1, sequences.view_T, grids_V2, sequences.prefix)
+        return embed(
+            nn.functional.linear(patches_NF, self.patch_embed.weight),
+            packing,
+            self.cls_token,
+            self.register_tokens,
+            bias_D=self.patch_embed.bias,
+            mask_N=mask_N,
+            mask_D=self.mask_token,
+            scale_VD=None if self.scale is None else self.scale(sequences.um_per_px_V),
+            position=None if self.position is None else self.position.placed(sequences),
+            backend="triton",
+        )
 
     def _prefix(self, sequences: Sequences) -> Float[Tensor, "V R D"]:
         cls_VD = self.cls_token.expand(sequences.views, -1)

@@ -1,6 +1,7 @@
 """Additive position codes: where a patch lies in its view, added to the embedded patch.
 
-Each module maps a packing to one row per patch, [N, D]; views of any grid stand side by side.
+Each module maps a packing to one row per patch, [N, D]; views of any grid stand side by side. `placed` is the
+same code as the tables from which aqqua.kernels.embed makes it while it writes the tokens.
 Letter key: N patch rows, D width, M side of a learned table, Q patches of the distinct grids.
 Test: tests/model/test_position.py.
 """
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from aqqua.kernels.embed import Fractions, Grid, SineCosine, sums_over_views
 from aqqua.model.sequences import Sequences
 
 OFFSET = 0.1  # dinov2/models/vision_transformer.py, interpolate_pos_encoding: against rounding of the size
@@ -81,6 +83,15 @@ class LearnedGrid(nn.Module):
         local_N = sequences.rc_N2[:, 0] * sequences.sides_N2[:, 1] + sequences.rc_N2[:, 1]
         return table_QD.index_select(0, first_N + local_N)
 
+    def placed(self, sequences: Sequences) -> Grid:
+        """The tables of the distinct grids, and where each view's begins."""
+        by_width_G2, grid_V = sequences.grids_V2.flip(1).unique(dim=0, return_inverse=True)
+        starts_G = pad(by_width_G2.prod(dim=1).cumsum(0), (1, 0))[:-1]
+        first_V = starts_G[grid_V].int().to(sequences.device, non_blocking=True)
+        places = by_width_G2, grid_V, sequences.prefix, sequences.device
+        sums = sums_over_views(*places) if torch.is_grad_enabled() else ()
+        return Grid(self.resized(by_width_G2.flip(1)).contiguous(), first_V, sums)
+
 
 class FactorisedFractional(nn.Module):
     """φ_row(r/rows) + φ_column(c/columns): two learned tables over the fraction of the side.
@@ -113,6 +124,10 @@ class FactorisedFractional(nn.Module):
         ]
         return codes[0] + codes[1]
 
+    def placed(self, sequences: Sequences) -> Fractions:  # noqa: ARG002  the other codes need it
+        """The two tables."""
+        return Fractions(self.rows, self.columns)
+
 
 def gsd_sine_cosine(
     rc_N2: Int[Tensor, "N 2"], scale_N: Float[Tensor, " N"], width: int
@@ -124,10 +139,13 @@ def gsd_sine_cosine(
 
     Source: Scale-MAE (Reed 2023), eq. 2; ω_i = 10000^(−i/(D/4)), halves [sin | cos].
     """
-    quarter = width // 4
-    frequencies = 10000.0 ** (-torch.arange(quarter, device=rc_N2.device, dtype=torch.float32) / quarter)
-    angles_N2Q = (rc_N2.flip(1) * scale_N[:, None])[:, :, None] * frequencies
+    angles_N2Q = (rc_N2.flip(1) * scale_N[:, None])[:, :, None] * _frequencies(width, rc_N2.device)
     return torch.cat((angles_N2Q.sin(), angles_N2Q.cos()), dim=-1).flatten(1)
+
+
+def _frequencies(width: int, device: torch.device) -> Float[Tensor, " Q"]:
+    quarter = width // 4
+    return 10000.0 ** (-torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
 
 
 class GsdSineCosine(nn.Module):
@@ -149,3 +167,8 @@ class GsdSineCosine(nn.Module):
         )
         # Unknown is a value of its own: without the learned offset it would pass for the reference scale.
         return code_ND + relative_V.isnan()[sequences.view_N, None] * self.unknown
+
+    def placed(self, sequences: Sequences) -> SineCosine:
+        """Each view's relative scale, the frequencies and the learned offset."""
+        relative_V = sequences.um_per_px_V / self.reference_um_per_px
+        return SineCosine(relative_V, _frequencies(self.width, relative_V.device), self.unknown)

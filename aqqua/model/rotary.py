@@ -29,14 +29,6 @@ class Rotary:
         """The tables of some tokens alone."""
         return Rotary(self.cos_TE.index_select(0, rows_U), self.sin_TE.index_select(0, rows_U))
 
-    def turn(self, x_THE: Float[Tensor, "T H E"]) -> Float[Tensor, "T H E"]:
-        """Rotate each pair (e, e + E/2) by its angle, in float32, returned in x's dtype."""
-        first, second = x_THE.float().chunk(2, dim=-1)
-        half = self.cos_TE.shape[1] // 2  # both halves of a table are equal
-        cos, sin = self.cos_TE[:, None, :half], self.sin_TE[:, None, :half]
-        turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-        return turned.to(x_THE.dtype)
-
 
 def normalised_turns(
     rc_N2: Int[Tensor, "N 2"],

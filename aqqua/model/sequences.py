@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from aqqua.kernels.attention import Schedule, make_schedule
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
@@ -157,6 +159,18 @@ class Sequences:
             self.grids_V2, um_per_px_V, self.patch_px, self.prefix, self.lengths, self.offsets_V1
         )
 
+    def part(self, views_index: Int[Tensor, " S"]) -> "Sequences":
+        """The packing of some of the views alone: of those given (int64, on the CPU), in their order."""
+        lengths_V = self.lengths[views_index]
+        return Sequences(
+            self.grids_V2[views_index],
+            self.um_per_px_V[views_index.to(self.device, non_blocking=True)],
+            self.patch_px,
+            self.prefix,
+            lengths_V,
+            _offsets(lengths_V, self.device),
+        )
+
     def select(self, views_index: Int[Tensor, " S"]) -> tuple["Sequences", Int[Tensor, " U"]]:
         """The packing of some of the views alone.
 
@@ -166,21 +180,24 @@ class Sequences:
         Returns:
             The packing of these views, and the token rows (in this pack) of its tokens in order.
         """
-        lengths_V = self.lengths[views_index]
-        chosen_V = views_index.to(self.device, non_blocking=True)
-        part = Sequences(
-            self.grids_V2[views_index],
-            self.um_per_px_V[chosen_V],
-            self.patch_px,
-            self.prefix,
-            lengths_V,
-            _offsets(lengths_V, self.device),
-        )
-        shift_V = self.cls_rows_V[chosen_V] - part.cls_rows_V
+        part = self.part(views_index)
+        shift_V = self.cls_rows_V[views_index.to(self.device, non_blocking=True)] - part.cls_rows_V
         shift_T = torch.repeat_interleave(
-            shift_V, lengths_V.to(self.device, non_blocking=True), output_size=part.tokens
+            shift_V, part.lengths.to(self.device, non_blocking=True), output_size=part.tokens
         )
         return part, torch.arange(part.tokens, device=self.device) + shift_T
+
+    def schedule(self, largest_tile: int) -> Schedule:
+        """Which program of our own attention serves which view; made when first asked for."""
+        if largest_tile not in self._schedules:
+            self._schedules[largest_tile] = make_schedule(
+                self.lengths, self.device, largest_tile=largest_tile
+            )
+        return self._schedules[largest_tile]
+
+    @cached_property
+    def _schedules(self) -> dict[int, Schedule]:
+        return {}
 
 
 def _offsets(lengths_V: Tensor, device: torch.device) -> Tensor:

@@ -9,19 +9,22 @@ L layers, R registers. Test: tests/model/test_vit.py.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from aqqua.kernels.attention import varlen_attention
+from aqqua.kernels.choice import choose
+from aqqua.kernels.residual_norm import WIDEST
+from aqqua.kernels.segment import split_prefix
+from aqqua.model.block import NORM_EPS, Block
+from aqqua.model.chain import run_chain
 from aqqua.model.config import ModelConfig
-from aqqua.model.embed import TokenEmbedding, init_linear
+from aqqua.model.embed import TokenEmbedding
 from aqqua.model.rotary import Rotary, rotary_tables
 from aqqua.model.sequences import Sequences
-
-NORM_EPS = 1e-6  # dinov2/models/vision_transformer.py
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,141 +34,6 @@ class Features:
     cls_VD: Float[Tensor, "V D"]
     registers_VRD: Float[Tensor, "V R D"]
     patches_ND: Float[Tensor, "N D"]
-
-
-class LayerScale(nn.Module):
-    """A learned gain per channel on a residual branch, small at first."""
-
-    def __init__(self, width: int, start: float):
-        super().__init__()
-        self.start = start
-        self.gamma = nn.Parameter(torch.empty(width))
-
-    def init_weights(self) -> None:
-        nn.init.constant_(self.gamma, self.start)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
-
-
-class Attention(nn.Module):
-    """Self-attention inside each view."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.heads = config.heads
-        self.backend: str = config.attention
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        init_linear(self.qkv, generator)
-        init_linear(self.proj, generator)
-
-    def forward(
-        self, x_TD: Float[Tensor, "T D"], sequences: Sequences, rotary: Rotary | None
-    ) -> Float[Tensor, "T D"]:
-        q_THE, k_THE, v_THE = self.qkv(x_TD).unflatten(1, (3, self.heads, -1)).unbind(1)
-        if rotary is not None:
-            q_THE, k_THE = rotary.turn(q_THE), rotary.turn(k_THE)
-        packing = (sequences.offsets_V1, sequences.lengths, sequences.max_length)
-        o_THE = varlen_attention(q_THE, k_THE, v_THE, *packing, backend=self.backend)
-        return self.proj(o_THE.flatten(1))
-
-
-class Mlp(nn.Module):
-    """Feed-forward with GELU."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.fc2 = nn.Linear(config.ffn_width, config.width)
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        init_linear(self.fc1, generator)
-        init_linear(self.fc2, generator)
-
-    def forward(self, x_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
-        return self.fc2(nn.functional.gelu(self.fc1(x_TD)))
-
-
-class SwiGlu(nn.Module):
-    """Feed-forward with a gate: w3(silu(gate) · up), gate and up from one matrix (DINOv2 giant)."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.w12 = nn.Linear(config.width, 2 * config.ffn_width)
-        self.w3 = nn.Linear(config.ffn_width, config.width)
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        init_linear(self.w12, generator)
-        init_linear(self.w3, generator)
-
-    def forward(self, x_TD: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
-        gate, up = self.w12(x_TD).chunk(2, dim=-1)
-        return self.w3(nn.functional.silu(gate) * up)
-
-
-def kept_views(scores_V: Float[Tensor, " V"], rate: float) -> Int[Tensor, " S"]:
-    """Views that go through a residual branch: the max(int(V·(1 − rate)), 1) of smallest score.
-
-    Source: DINOv2, layers/block.py, drop_add_residual_stochastic_depth.
-    """
-    keep = max(int(len(scores_V) * (1 - rate)), 1)
-    return scores_V.argsort(stable=True)[:keep].sort().values
-
-
-class Block(nn.Module):
-    """Attention, then feed-forward; each is normed, scaled and added to the tokens."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.drop_path = config.drop_path
-        self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.attn = Attention(config)
-        self.ls1 = LayerScale(config.width, config.layer_scale)
-        self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.mlp: Mlp | SwiGlu = SwiGlu(config) if config.ffn == "swiglu" else Mlp(config)
-        self.ls2 = LayerScale(config.width, config.layer_scale)
-
-    def init_weights(self, generator: torch.Generator | None = None) -> None:
-        for norm in (self.norm1, self.norm2):
-            norm.reset_parameters()
-        self.attn.init_weights(generator)
-        self.mlp.init_weights(generator)
-        self.ls1.init_weights()
-        self.ls2.init_weights()
-
-    def _attend(self, x_TD: Tensor, sequences: Sequences, rotary: Rotary | None) -> Tensor:
-        return self.ls1(self.attn(self.norm1(x_TD), sequences, rotary))
-
-    def _transform(self, x_TD: Tensor) -> Tensor:
-        return self.ls2(self.mlp(self.norm2(x_TD)))
-
-    def forward(
-        self,
-        x_TD: Float[Tensor, "T D"],
-        sequences: Sequences,
-        rotary: Rotary | None,
-        drop_scores_2V: Float[Tensor, "2 V"] | None = None,
-    ) -> Float[Tensor, "T D"]:
-        """Tokens after the block; with scores, each branch runs on its subset of views only."""
-        if drop_scores_2V is None:
-            x_TD = x_TD + self._attend(x_TD, sequences, rotary)
-            return x_TD + self._transform(x_TD)
-        part, rows, gain = self._subset(sequences, drop_scores_2V[0])
-        part_rotary = None if rotary is None else rotary.rows(rows)
-        residual = self._attend(x_TD.index_select(0, rows), part, part_rotary)
-        x_TD = x_TD.index_add(0, rows, residual.to(x_TD.dtype), alpha=gain)
-        part, rows, gain = self._subset(sequences, drop_scores_2V[1])
-        residual = self._transform(x_TD.index_select(0, rows))
-        return x_TD.index_add(0, rows, residual.to(x_TD.dtype), alpha=gain)
-
-    def _subset(self, sequences: Sequences, scores_V: Tensor) -> tuple[Sequences, Tensor, float]:
-        """The kept views' packing, their token rows, and V/kept, which keeps the expectation."""
-        views = kept_views(scores_V, self.drop_path)
-        part, rows = sequences.select(views)
-        return part, rows, sequences.views / len(views)
 
 
 class VisionTransformer(nn.Module):
@@ -178,7 +46,7 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config
-        self.embed = TokenEmbedding(config)
+        self.embed = TokenEmbedding(config, config.kernels)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.init_weights(generator)
@@ -220,16 +88,37 @@ class VisionTransformer(nn.Module):
             drop_scores_L2V = None
         x_TD = self.embed(patches_NF, sequences, mask_N)
         rotary = rotary_tables(sequences, self.config)
+        if self.serving_kernels(x_TD.device, x_TD.dtype) == "triton":
+            parts = cast("list[Block]", list(self.blocks)), self.norm
+            checkpointing = self.config.activation_checkpointing
+            x_TD = run_chain(*parts, x_TD, sequences, rotary, drop_scores_L2V, checkpointing)
+            prefix_VRD, patches_ND = split_prefix(x_TD, sequences.offsets_V1, sequences.prefix, "triton")
+        else:
+            x_TD = self.norm(self._run_blocks(x_TD, sequences, rotary, drop_scores_L2V))
+            prefix_VRD = x_TD[sequences.prefix_rows_VR]
+            patches_ND = x_TD.index_select(0, sequences.patch_rows_N)
+        return Features(prefix_VRD[:, 0], prefix_VRD[:, 1:], patches_ND)
+
+    def serving_kernels(self, device: torch.device, dtype: torch.dtype) -> str:
+        """'triton' or 'reference': what serves a residual stream of this device and dtype.
+
+        Raises:
+            RuntimeError: the config forces kernels that cannot serve here.
+        """
+        if self.config.kernels == "auto" and self.config.width > WIDEST:
+            return "reference"
+        return choose("residual_norm", device, dtype, self.config.kernels)
+
+    def _run_blocks(
+        self, x_TD: Tensor, sequences: Sequences, rotary: Rotary | None, drop_scores_L2V: Tensor | None
+    ) -> Tensor:
         for layer, block in enumerate(self.blocks):
             scores_2V = None if drop_scores_L2V is None else drop_scores_L2V[layer]
             if self.config.activation_checkpointing and torch.is_grad_enabled():
                 x_TD = checkpoint(block, x_TD, sequences, rotary, scores_2V, use_reentrant=False)
             else:
                 x_TD = block(x_TD, sequences, rotary, scores_2V)
-        x_TD = self.norm(x_TD)
-        prefix_VRD = x_TD[sequences.prefix_rows_VR]
-        patches_ND = x_TD.index_select(0, sequences.patch_rows_N)
-        return Features(prefix_VRD[:, 0], prefix_VRD[:, 1:], patches_ND)
+        return x_TD
 
     def _check(self, patches_NF: Tensor, sequences: Sequences, drop_scores: Tensor | None) -> None:
         config = self.config

@@ -28,6 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from aqqua.kernels.prototype_loss import Rows, stored
+
 AllReduce = Callable[[Tensor, Literal["sum", "max"]], Tensor]
 
 # Elements of logits worked on at a time: 64 MiB in float32, enough to fill a GPU.
@@ -45,9 +47,9 @@ class Assignment:
     log_u_K: Float[Tensor, " K"]
     temperature: float
 
-    def probabilities(self, logits_RK: Float[Tensor, "R K"]) -> Float[Tensor, "R K"]:
-        """Target probabilities (float32, rows sum to 1) of any rows that took part in `sinkhorn`."""
-        return _scaled(logits_RK, self.temperature, self.log_u_K).softmax(dim=1)
+    def probabilities(self, rows: Rows) -> Float[Tensor, "R K"]:
+        """Target probabilities (float32, rows sum to 1) of any rows that took part in the balancing."""
+        return _scaled(stored(rows), self.temperature, self.log_u_K).softmax(dim=1)
 
 
 def alone(x: Tensor, op: Literal["sum", "max"]) -> Tensor:  # noqa: ARG001  the signature of AllReduce

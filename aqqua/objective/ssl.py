@@ -17,16 +17,22 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from aqqua.kernels.prototype_loss import Projected, Rows
 from aqqua.model.config import ModelConfig
 from aqqua.model.heads import HeadConfig, PrototypeHead
 from aqqua.model.sequences import Sequences
 from aqqua.model.vit import VisionTransformer
-from aqqua.objective.dino import dino_loss
-from aqqua.objective.ibot import ibot_loss
 from aqqua.objective.koleo import koleo_loss
-from aqqua.objective.sinkhorn import AllReduce, Assignment, alone, sinkhorn
-
-GLOBALS = 2
+from aqqua.objective.prototypes import (
+    GLOBALS,
+    LossKernels,
+    backend_of,
+    balanced,
+    dino_share,
+    ibot_share,
+    rows_of,
+)
+from aqqua.objective.sinkhorn import AllReduce, Assignment, alone
 
 
 class ObjectiveConfig(BaseModel):
@@ -51,6 +57,12 @@ class ObjectiveConfig(BaseModel):
     )
     student_temperature: float = Field(default=0.1, gt=0, description="DINOv2 0.1")
     sinkhorn_iterations: int = Field(default=3, ge=1, description="DINOv2 3")
+    kernels: LossKernels = Field(
+        default="auto",
+        description="who computes targets, losses and KoLeo: triton kernels; recompute, the same, but logits "
+        "are made anew in every pass and never stored, for very many prototypes; reference, plain PyTorch; "
+        "auto: triton on CUDA where it was measured to be faster. Forcing what cannot serve is an error",
+    )
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,8 @@ class Batch:
 class TeacherLogits:
     """What the teacher says of a pack, before Sinkhorn."""
 
-    dino_BK: Float[Tensor, "B K"]  # CLS of global 1 of all images, then of global 2
-    ibot_MK: Float[Tensor, "M Ki"]  # a head of its own may have other prototypes
+    dino_BK: Float[Tensor, "B K"] | Projected  # CLS of global 1 of all images, then of global 2
+    ibot_MK: Float[Tensor, "M Ki"] | Projected  # a head of its own may have other prototypes
 
 
 @dataclass(frozen=True)
@@ -109,10 +121,16 @@ class Network(nn.Module):
         self.dino_head = PrototypeHead(objective.head, model.width)
         separate = objective.ibot_head
         self.ibot_head = None if separate is None else PrototypeHead(separate, model.width)
+        self.kernels: LossKernels = objective.kernels
 
-    def name_patches(self, patches_MD: Tensor) -> Tensor:
+    def name_views(self, cls_VD: Tensor) -> Rows:
+        """DINO logits of views."""
+        return rows_of(self.dino_head, cls_VD, self.kernels)
+
+    def name_patches(self, patches_MD: Tensor) -> Rows:
         """iBOT logits of masked patches, by the separate or the shared head."""
-        return (self.dino_head if self.ibot_head is None else self.ibot_head)(patches_MD)
+        head = self.dino_head if self.ibot_head is None else self.ibot_head
+        return rows_of(head, patches_MD, self.kernels)
 
 
 class SelfSupervised(nn.Module):
@@ -134,7 +152,7 @@ class SelfSupervised(nn.Module):
         """The teacher's logits of a pack: global views, unmasked."""
         features = self.teacher.backbone(batch.patches_NF[: batch.teacher.patches], batch.teacher)
         return TeacherLogits(
-            self.teacher.dino_head(features.cls_VD),
+            self.teacher.name_views(features.cls_VD),
             self.teacher.name_patches(features.patches_ND[batch.masked_M]),
         )
 
@@ -142,10 +160,10 @@ class SelfSupervised(nn.Module):
         self, logits: list[TeacherLogits], temperature: float, all_reduce: AllReduce = alone
     ) -> Targets:
         """Balanced targets over all packs of the step, and all ranks through `all_reduce`."""
-        n = self.config.sinkhorn_iterations
+        fixed = (temperature, self.config.sinkhorn_iterations, all_reduce, self.config.kernels)
         return Targets(
-            sinkhorn([pack.dino_BK for pack in logits], temperature, n, all_reduce),
-            sinkhorn([pack.ibot_MK for pack in logits], temperature, n, all_reduce),
+            balanced([pack.dino_BK for pack in logits], *fixed),
+            balanced([pack.ibot_MK for pack in logits], *fixed),
         )
 
     def learn(
@@ -170,21 +188,25 @@ class SelfSupervised(nn.Module):
             drop_scores_L2V=batch.drop_scores_L2V,
         )
         c, n_images = self.config, batch.n_images
-        student_VK = self.student.dino_head(features.cls_VD)
-        dino = dino_loss(
-            student_VK.unflatten(0, (-1, n_images)),
-            targets.dino.probabilities(taught.dino_BK).unflatten(0, (GLOBALS, n_images)),
+        dino = dino_share(
+            self.student.name_views(features.cls_VD),
+            taught.dino_BK,
+            targets.dino,
+            n_images,
             n_images_total,
             c.student_temperature,
+            c.kernels,
         )
-        ibot = ibot_loss(
+        ibot = ibot_share(
             self.student.name_patches(features.patches_ND[batch.masked_M]),
-            targets.ibot.probabilities(taught.ibot_MK),
+            taught.ibot_MK,
+            targets.ibot,
             batch.weight_M,
             GLOBALS * n_images_total,
             c.student_temperature,
+            c.kernels,
         )
         globals_GID = features.cls_VD[: GLOBALS * n_images].unflatten(0, (GLOBALS, n_images))
-        koleo = koleo_loss(globals_GID, batch.image_I) / n_images_total
+        koleo = koleo_loss(globals_GID, batch.image_I, backend_of(c.kernels)) / n_images_total
         koleo_weight = c.koleo_weight if koleo_weight is None else koleo_weight
         return Losses(dino, ibot, koleo, c.dino_weight * dino + c.ibot_weight * ibot + koleo_weight * koleo)

@@ -1,8 +1,9 @@
 """From the dataset to batches on the device: read, plan, render; one step ahead of the model.
 
 Threads read the blocks of the lanes' next windows (aqqua.store.prefetch), one thread plans and renders
-(the renderer has threads of its own) the next step, the model works on this one.
-Test: tests/train/test_step.py, tests/train/test_data.py. Timing: bench/data/end_to_end.py.
+(the renderer has threads of its own) the next step, the model works on this one. On a GPU the copies and the
+renderer's kernels run on a stream of their own, beside the model's.
+Test: tests/train/test_step.py, test_data.py, test_renderers.py. Timing: bench/data/end_to_end.py.
 """
 
 from collections.abc import Callable, Generator
@@ -15,11 +16,10 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 
-from aqqua.model.sequences import Sequences
-from aqqua.objective.ssl import GLOBALS, Batch
+from aqqua.objective.ssl import Batch
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState, Weights, lanes_of_rank
 from aqqua.plan.masks import MaskConfig
-from aqqua.plan.pack import Pack, drop_scores, hide_scale
+from aqqua.plan.pack import Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.render import RendererName, choose
@@ -27,6 +27,8 @@ from aqqua.store.prefetch import POLL_S, BlockReader, ReadConfig
 from aqqua.store.read import Dataset
 from aqqua.store.split import NAMING, held_out_rows
 from aqqua.store.substitute import BadBlock
+from aqqua.train.batch import Shape, make_batch
+from aqqua.train.side_stream import SideStream, hand_over
 
 PLANNED_LANES = 8  # from whose first packs the images of a step are estimated
 WINDOWS_AHEAD = 2  # of each lane, whose blocks are read before the plan comes to them
@@ -44,7 +46,12 @@ class DataConfig(LaneConfig, ReadConfig):
         lt=1,
         description="share of groups kept out of training; `aqqua evaluate` tests on them",
     )
-    renderer: RendererName = Field(default="auto", description="who makes pixels into patch rows")
+    renderer: RendererName = Field(
+        default="auto",
+        description="who makes pixels into patch rows: the GPU (triton), C++ on the host (native) or the "
+        "slow specification (reference); auto: triton on CUDA where it was "
+        "measured to be faster, else native",
+    )
     prefetch: bool = Field(
         default=True, description="prepare the next step while the model works on this one"
     )
@@ -58,22 +65,11 @@ class StepData:
     batches: list[Batch]
     states: dict[int, LaneState]
     bad_blocks: tuple[BadBlock, ...] = ()  # damaged ones, whose replacements gave images to this step
+    ready: torch.cuda.Event | None = None  # when the batches are there; None on the CPU
 
     @property
     def n_images(self) -> int:
         return sum(pack.n_images for pack in self.packs)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the data path has to know of the model."""
-
-    patch_px: int
-    channels: int
-    prefix_tokens: int
-    drop_layers: int  # layers with drop-path; 0 where it is off
-    hide_scale_odds: float
-    dtype: torch.dtype = torch.float32  # of patch rows: what the first layer computes in
 
 
 class Feeder:
@@ -94,7 +90,8 @@ class Feeder:
     ) -> None:
         self.dataset, self.config, self.shape, self.seed = dataset, config, shape, seed
         self.device = torch.device(device)
-        self.renderer_name, self._render = choose(config.renderer)
+        self.renderer_name, self._render = choose(config.renderer, self.device)
+        self._side_stream = SideStream(self.device)
         self._views, self._masks = views, masks
         self.reader = BlockReader(dataset, config, NAMING if config.holdout else ())
         self._weights = training_weights(self.reader, config.holdout)
@@ -107,14 +104,22 @@ class Feeder:
 
     def step(self, states: dict[int, LaneState], step: int) -> StepData:
         """The packs that begin at `states`, rendered for training step `step`."""
+        data = self._prepare(states, step)
+        hand_over(data.ready, data.batches, self.device)
+        return data
+
+    def _prepare(self, states: dict[int, LaneState], step: int) -> StepData:
+        """A step whose batches the device may still be making; in any thread."""
         self.reader.follow(self._coming(states))
         packs, after = [], {}
         for number, packer in self.packers.items():
             pack, after[number] = packer.next_pack(states[number])
             packs.append(pack)
-        batches = [self._batch(pack, step) for pack in packs]
+        with self._side_stream.working():
+            batches = [self._batch(pack, step) for pack in packs]
         bad = {block: bad for pack in packs for block in _blocks_in(pack) if (bad := self.reader.bad(block))}
-        return StepData([_as_read(pack, bad) for pack in packs], batches, after, tuple(bad.values()))
+        packs = [_as_read(pack, bad) for pack in packs]
+        return StepData(packs, batches, after, tuple(bad.values()), self._side_stream.mark())
 
     def steps(
         self,
@@ -135,14 +140,15 @@ class Feeder:
         self.reader.say = say or self.reader.say
         with ThreadPoolExecutor(1, thread_name_prefix="feeder") as pool:
             try:
-                coming = pool.submit(self.step, states, first_step)
+                coming = pool.submit(self._prepare, states, first_step)
                 while _came(coming, stop):
                     data, first_step = coming.result(), first_step + 1
                     if self.config.prefetch:
-                        coming = pool.submit(self.step, data.states, first_step)
+                        coming = pool.submit(self._prepare, data.states, first_step)
+                    hand_over(data.ready, data.batches, self.device)
                     yield data
                     if not self.config.prefetch:
-                        coming = pool.submit(self.step, data.states, first_step)
+                        coming = pool.submit(self._prepare, data.states, first_step)
             finally:
                 self.reader.close()  # a step that waits for the disk ends, and the pool with it
 
@@ -183,33 +189,9 @@ class Feeder:
         pixels = [
             blocks[b].pixels(r) for b, r in zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
         ]
-        shape, device = self.shape, self.device
+        shape = self.shape
         patches_NF = self._render(pack, pixels, shape.patch_px, shape.channels, dtype=shape.dtype)
-        scores = drop_scores(pack, self.seed, step, shape.drop_layers) if shape.drop_layers else None
-        hide = hide_scale(pack, self.seed, shape.hide_scale_odds) if shape.hide_scale_odds else None
-        n_global = GLOBALS * pack.n_images
-        grids, um_per_px = torch.from_numpy(pack.grid_V2), torch.from_numpy(pack.um_per_px_V)
-
-        def lay(n_views: int) -> Sequences:
-            return Sequences.from_grids(
-                grids[:n_views], um_per_px[:n_views], shape.patch_px, shape.prefix_tokens, device
-            )
-
-        def move(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(array).to(device, non_blocking=True)
-
-        return Batch(
-            patches_NF=patches_NF.to(device, non_blocking=True),
-            student=lay(pack.n_views),
-            teacher=lay(n_global),
-            n_images=pack.n_images,
-            image_I=move(pack.sizes.key.view(np.int64)),
-            mask_N=move(pack.mask_N),
-            masked_M=move(pack.masked_M),
-            weight_M=move(pack.weight_M),
-            drop_scores_L2V=None if scores is None else torch.from_numpy(scores),
-            hide_scale_V=None if hide is None else torch.from_numpy(hide).to(device),
-        )
+        return make_batch(pack, patches_NF, shape, seed=self.seed, step=step, device=self.device)
 
 
 def _came(coming: Future[StepData], stop: Callable[[], object]) -> bool:

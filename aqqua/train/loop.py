@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from aqqua.progress import Bar
 from aqqua.train.data import StepData
 from aqqua.train.guard import NonFiniteError, not_finite, stop_on_signals
+from aqqua.train.headline import headline
 from aqqua.train.metrics import BadBlockLog, Meter, MetricsLog, drop_after
 from aqqua.train.run import Run, only_process, open_run
 from aqqua.train.settings import PretrainConfig
@@ -42,7 +43,7 @@ def _train(run: Run) -> Run:
         closing(MetricsLog(run.folder, run.step, config.train.tensorboard)) as log,
         closing(run.feeder.steps(run.lanes, run.step, say=bar.say, stop=lambda: bool(stop))) as steps,
     ):
-        bar.say(run.headline())
+        bar.say(headline(run))
         bar.update(run.images)
         meter = Meter()
         while not (run.done or stop or _reached(run)):

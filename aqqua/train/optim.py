@@ -79,6 +79,11 @@ class OptimConfig(BaseModel):
         gt=0,
         description="largest gradient norm of each sub-module (DINOv2: 3; DINOv3 7B: 30; .inf: none)",
     )
+    backend: Literal["auto", "triton", "torch"] = Field(
+        default="auto",
+        description="what clips, steps and moves the teacher: our one pass (triton) or PyTorch's several "
+        "(torch); auto: triton on CUDA where it was measured to be faster. Checkpoints are the same",
+    )
 
     def learning_rate(self, steps: float, images_per_step: float) -> Schedule:
         """Learning rate over a run, before the multipliers of the groups."""

@@ -20,14 +20,14 @@ from torch import Tensor
 
 import aqqua
 from aqqua.config import to_yaml
-from aqqua.kernels.attention import choose as choose_attention
 from aqqua.model.weights import load_backbone
-from aqqua.model.zoo import count_parameters
 from aqqua.objective.ssl import SelfSupervised
 from aqqua.plan.lanes import LaneState
 from aqqua.store.read import Dataset
 from aqqua.train import checkpoint
-from aqqua.train.data import Feeder, Shape, StepData
+from aqqua.train.batch import Shape
+from aqqua.train.data import Feeder, StepData
+from aqqua.train.fused import FusedStep, serving_step
 from aqqua.train.guard import FiniteGuard
 from aqqua.train.optim import make_optimizer, parameter_groups
 from aqqua.train.settings import PretrainConfig, TrainConfig
@@ -53,6 +53,7 @@ class Run:
     step: int = 0
     images: int = 0
     guard: FiniteGuard = field(default_factory=FiniteGuard)
+    fused: FusedStep | None = None  # where our kernels take the optimizer's step
 
     @property
     def nominal_step(self) -> float:
@@ -77,19 +78,6 @@ class Run:
         self.step += 1
         self.images += data.n_images
         self.lanes = data.states
-
-    def headline(self) -> str:
-        """What serves this run, in one line."""
-        shape, parameters = self.config.model, count_parameters(self.model.student.backbone)
-        attention = choose_attention(self.device, self.compute_dtype, shape.attention)
-        precision = str(self.compute_dtype).removeprefix("torch.")
-        return (
-            f"ViT {shape.width} wide, {shape.layers} layers, patch {shape.patch_px} px, "
-            f"{parameters / 1e6:.1f} M parameters, {precision} on {self.device.type}; attention {attention}, "
-            f"renderer {self.feeder.renderer_name}; {self.dataset.rows} images, "
-            f"{self.config.data.lanes} lanes of {self.config.data.pack_tokens} tokens, "
-            f"about {self.images_per_step:.0f} images a step"
-        )
 
     def save(self) -> Path:
         """Write a checkpoint of this moment."""
@@ -206,6 +194,8 @@ def open_run(config: PretrainConfig) -> Run:
     )  # fmt: skip
     if saved is not None:
         run.restore(saved)
+    if serving_step(config.optim, device) == "triton":
+        run.fused = FusedStep.of(optimizer, model.student, model.teacher)
     _describe(run)
     return run
 

@@ -65,12 +65,15 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
             losses = model.learn(batch, logits, targets, data.n_images, rates.koleo_weight)
         losses.total.backward()
         total = total.plus(losses)
-    grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)
-    values = {name: float(value) for name, value in vars(total).items()}
     entropy = _entropy(taught[0], targets.dino)
+    apply_schedules(optimizer, rates.lr, rates.weight_decay, rates.last_layer_lr)
+    if run.fused is None:
+        grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)
+    else:  # this moves everything at once, or nothing if anything is not finite
+        grad_norms = run.fused.step(total.total, rates.momentum, run.config.optim.clip_grad)
+    values = {name: float(value) for name, value in vars(total).items()}
     taken = run.guard.admits(values["total"], grad_norms)
-    if taken:
-        apply_schedules(optimizer, rates.lr, rates.weight_decay, rates.last_layer_lr)
+    if taken and run.fused is None:
         optimizer.step()
         ema_update(model.teacher, model.student, rates.momentum)
     return Outcome(values, grad_norms, entropy, taken)

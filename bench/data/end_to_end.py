@@ -38,7 +38,8 @@ from aqqua.plan.lanes import LaneState
 from aqqua.plan.masks import MaskConfig
 from aqqua.plan.view_config import ViewConfig
 from aqqua.store.read import Dataset
-from aqqua.train.data import DataConfig, Feeder, Shape
+from aqqua.train.batch import Shape
+from aqqua.train.data import DataConfig, Feeder
 
 CORES = 2
 LANES = 1

@@ -106,7 +106,7 @@ def test_forced_gpu_backend_on_the_cpu_says_what_to_do(name):
 
 
 def test_unknown_backend_lists_the_known():
-    with pytest.raises(ValueError, match=r"one of auto, flash4, .*, reference, got 'flash3'"):
+    with pytest.raises(ValueError, match=r"one of auto, triton, flash4, .*, reference, got 'flash3'"):
         choose(torch.device("cpu"), torch.float32, "flash3")
 
 

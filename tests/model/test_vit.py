@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from aqqua.model.block import kept_views
 from aqqua.model.config import ModelConfig
 from aqqua.model.rotary import rotary_tables
 from aqqua.model.sequences import Sequences
-from aqqua.model.vit import VisionTransformer, kept_views
+from aqqua.model.vit import VisionTransformer
 
 GRIDS = torch.tensor([[3, 4], [1, 1], [2, 7], [1, 5], [3, 4]])
 UM = torch.tensor([1.0, 88.0, float("nan"), 0.3, 2.5])

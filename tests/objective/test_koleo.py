@@ -27,6 +27,13 @@ def test_golden_value():
     assert koleo_loss(x[None]).item() / 8 == pytest.approx(-0.1757852, rel=1e-5)
 
 
+def test_the_kernels_give_the_published_value_and_gradient(device):
+    x = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(1)).to(device).requires_grad_()
+    got, want = koleo_loss(x, backend="triton"), published(x[0]) + published(x[1])
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got, x), torch.autograd.grad(want, x))
+
+
 def test_value_and_gradient_of_each_crop_by_itself():
     x = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
     got, want = koleo_loss(x), published(x[0]) + published(x[1])

@@ -203,5 +203,5 @@ def test_impossible_images_are_refused(field, value):
 def test_native_serves_and_the_reference_can_be_chosen():
     assert choose("auto") == ("native", render_native)
     assert choose("reference") == ("reference", render_reference)
-    with pytest.raises(ValueError, match="must be auto, native or reference, got 'gpu'"):
+    with pytest.raises(ValueError, match="must be auto, native, triton or reference, got 'gpu'"):
         choose("gpu")  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+"""From a pack and its patch rows to what the model takes, on its device. Test: tests/train/test_data.py."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from aqqua.model.sequences import Sequences
+from aqqua.objective.ssl import GLOBALS, Batch
+from aqqua.plan.pack import Pack, drop_scores, hide_scale
+from aqqua.render.parcel import upload
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the data path has to know of the model."""
+
+    patch_px: int
+    channels: int
+    prefix_tokens: int
+    drop_layers: int  # layers with drop-path; 0 where it is off
+    hide_scale_odds: float
+    dtype: torch.dtype = torch.float32  # of patch rows: what the first layer computes in
+
+
+def make_batch(
+    pack: Pack,
+    patches_NF: Float[torch.Tensor, "N F"],
+    shape: Shape,
+    *,
+    seed: int,
+    step: int,
+    device: torch.device,
+) -> Batch:
+    """A pack and its rendered patch rows as the model takes them, on the device.
+
+    Args:
+        step: of training; what is dropped and hidden is drawn anew for each.
+    """
+    scores = drop_scores(pack, seed, step, shape.drop_layers) if shape.drop_layers else None
+    hide = hide_scale(pack, seed, shape.hide_scale_odds) if shape.hide_scale_odds else None
+    moved = _upload(pack, patches_NF, hide, device)
+    grids, n_global = torch.from_numpy(pack.grid_V2), GLOBALS * pack.n_images
+
+    def lay(n_views: int) -> Sequences:
+        um_per_px = moved["um_per_px"][:n_views]
+        return Sequences.from_grids(grids[:n_views], um_per_px, shape.patch_px, shape.prefix_tokens, device)
+
+    return Batch(
+        patches_NF=moved.get("rows", patches_NF),
+        student=lay(pack.n_views),
+        teacher=lay(n_global),
+        n_images=pack.n_images,
+        image_I=moved["image"],
+        mask_N=moved["mask"],
+        masked_M=moved["masked"],
+        weight_M=moved["weight"],
+        drop_scores_L2V=None if scores is None else torch.from_numpy(scores),
+        hide_scale_V=moved.get("hide"),
+    )
+
+
+def _upload(
+    pack: Pack, patches_NF: torch.Tensor, hide_V: np.ndarray | None, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """What the model needs of a pack on its device; also the rows, where they were rendered on the host."""
+    parts = {
+        "um_per_px": pack.um_per_px_V,
+        "image": pack.sizes.key.view(np.int64),
+        "mask": pack.mask_N,
+        "masked": pack.masked_M,
+        "weight": pack.weight_M,
+    }
+    rows = {"rows": patches_NF} if patches_NF.device.type == "cpu" else {}
+    return upload({**parts, **({} if hide_V is None else {"hide": hide_V}), **rows}, device)
