@@ -29,7 +29,7 @@ def lines_of(folder: Path) -> Iterator[Line]:
 
 def _ingest(r: Row) -> Iterator[Line]:
     yield Line(
-        f"ingest, {r['workers']} workers",
+        f"ingest, workers: {r['workers']}",
         "3,000 images/s on 2 cores, no larger than PNG",
         f"{r['images_per_s']:,} images/s, {r['bytes_per_image']:,.0f} bytes an image",
         f"PNG {r['png_bytes_per_image']:,.0f} bytes, original {r['original_bytes_per_image']:,.0f}",

@@ -60,7 +60,8 @@ def table(head: Sequence[str], body: Iterable[Sequence[object]]) -> str:
 def data_path() -> str:
     """What each part does, its bar, and who else did what in the same run."""
     body = [
-        (*line[:4], f"`{line.row['command']}`", line.row["commit"][:10]) for line in lines_of(RESULTS / "cpu")
+        (*line[:4], f"`{line.row.get('command', 'ingest.py')}`", line.row["commit"][:10])
+        for line in lines_of(RESULTS / "cpu")
     ]
     return table(("part", "bar", "measured", "beside it, in the same run", "bench/data", "commit"), body)
 
