@@ -10,7 +10,7 @@ from aqqua.model.vit import VisionTransformer
 from aqqua.model.weights import load_model, read_about, save_model
 from aqqua.plan.view_config import ViewConfig
 from aqqua.train import checkpoint
-from aqqua.train.run import CHECKPOINTS, CONFIG
+from aqqua.train.folder import CHECKPOINTS, CONFIG
 from aqqua.train.settings import PretrainConfig
 
 _TEACHER = "teacher.backbone."

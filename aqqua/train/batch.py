@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from aqqua.model.config import ModelConfig
 from aqqua.model.sequences import Sequences
 from aqqua.objective.ssl import GLOBALS, Batch
 from aqqua.plan.pack import Pack, drop_scores, hide_scale
+from aqqua.plan.view_config import ViewConfig
 from aqqua.render.parcel import upload
 
 
@@ -22,6 +24,12 @@ class Shape:
     drop_layers: int  # layers with drop-path; 0 where it is off
     hide_scale_odds: float
     dtype: torch.dtype = torch.float32  # of patch rows: what the first layer computes in
+
+    @classmethod
+    def of(cls, model: ModelConfig, views: ViewConfig, dtype: torch.dtype) -> "Shape":
+        """For a model whose first product is in `dtype`."""
+        drop_layers = model.layers if model.drop_path else 0
+        return cls(model.patch_px, model.channels, model.prefix, drop_layers, views.hide_scale_odds, dtype)
 
 
 def make_batch(

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 
 from aqqua.progress import Bar
 from aqqua.train.data import StepData
+from aqqua.train.folder import only_process
 from aqqua.train.guard import NonFiniteError, not_finite, stop_on_signals
 from aqqua.train.headline import headline
 from aqqua.train.metrics import BadBlockLog, Meter, MetricsLog, drop_after
-from aqqua.train.run import Run, only_process, open_run
+from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
 

@@ -3,14 +3,8 @@
 Test: tests/train/test_run.py.
 """
 
-import fcntl
-import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +13,6 @@ import torch
 from torch import Tensor
 
 import aqqua
-from aqqua.config import to_yaml
 from aqqua.model.weights import load_backbone
 from aqqua.objective.ssl import SelfSupervised
 from aqqua.plan.lanes import LaneState
@@ -27,12 +20,12 @@ from aqqua.store.read import Dataset
 from aqqua.train import checkpoint
 from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
+from aqqua.train.folder import CHECKPOINTS, describe
 from aqqua.train.fused import FusedStep, serving_step
 from aqqua.train.guard import FiniteGuard
 from aqqua.train.optim import make_optimizer, parameter_groups
 from aqqua.train.settings import PretrainConfig, TrainConfig
 
-CONFIG, ENVIRONMENT, CHECKPOINTS, LOCK = "config.yaml", "environment.json", "checkpoints", ".lock"
 _ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
 
 
@@ -184,7 +177,7 @@ def open_run(config: PretrainConfig) -> Run:
     optimizer = make_optimizer(
         parameter_groups(model.student, config.model.layers, config.optim), config.optim
     )
-    shape = _shape(config, device)
+    shape = Shape.of(config.model, config.views, _compute_dtype(config.train, device))
     feeder = Feeder(dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device)
     rows = dataset.rows * (1 - config.data.holdout)
     images_total = config.train.images or max(int(rows * (config.train.epochs or 1)), 1)
@@ -196,38 +189,8 @@ def open_run(config: PretrainConfig) -> Run:
         run.restore(saved)
     if serving_step(config.optim, device) == "triton":
         run.fused = FusedStep.of(optimizer, model.student, model.teacher)
-    _describe(run)
+    describe(run.folder, config, device, dataset.manifest_sha256)
     return run
-
-
-@contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run's folder; the lock dies with its process, however that ends.
-
-    Raises:
-        ValueError: another process trains in this folder.
-    """
-    _check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"pretrain: a run must be trained by one process, got {folder}, which another one uses; wait "
-                "for it, or choose another run=FOLDER"
-            ) from error
-        yield
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not (
-        folder.is_dir() and ((folder / CONFIG).exists() or {p.name for p in folder.iterdir()} <= {LOCK})
-    ):
-        raise ValueError(
-            f"pretrain: run must be a new folder or an earlier run, got {folder}, which holds something "
-            "else; choose another run=FOLDER"
-        )
 
 
 def _set_up_device(train: TrainConfig) -> torch.device:
@@ -250,45 +213,3 @@ def _set_up_device(train: TrainConfig) -> torch.device:
 def _compute_dtype(train: TrainConfig, device: torch.device) -> torch.dtype:
     half = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
     return torch.bfloat16 if half else torch.float32
-
-
-def _shape(config: PretrainConfig, device: torch.device) -> Shape:
-    return Shape(
-        patch_px=config.model.patch_px,
-        channels=config.model.channels,
-        prefix_tokens=config.model.prefix,
-        drop_layers=config.model.layers if config.model.drop_path else 0,
-        hide_scale_odds=config.views.hide_scale_odds,
-        # What autocast rounds patch rows to before the first product; half the bytes to the device.
-        dtype=_compute_dtype(config.train, device),
-    )
-
-
-def _describe(run: Run) -> None:
-    """The resolved config and the environment, for whoever opens the folder later."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / CONFIG).write_text(to_yaml(run.config), encoding="utf-8")
-    environment = {
-        "aqqua": aqqua.__version__,
-        "commit": _commit(),
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name()
-        if run.device.type == "cuda"
-        else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
-        "dataset_sha256": run.dataset.manifest_sha256,
-    }
-    (run.folder / ENVIRONMENT).write_text(json.dumps(environment, indent=1), encoding="utf-8")
-
-
-def _commit() -> str | None:
-    """Commit of the source tree this package is imported from; None outside a checkout."""
-    root = Path(aqqua.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", os.fspath(root), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -92,14 +92,7 @@ def made_batch(model: ModelConfig, views: ViewConfig, tokens: int, device: torch
     generator = torch.Generator().manual_seed(0)
     rows = int(pack.grid_V2.prod(axis=1).sum())
     patches_NF = torch.randn(rows, model.patch_values, generator=generator).to(torch.bfloat16)
-    shape = Shape(
-        patch_px=model.patch_px,
-        channels=model.channels,
-        prefix_tokens=model.prefix,
-        drop_layers=model.layers if model.drop_path else 0,
-        hide_scale_odds=0.0,
-        dtype=torch.bfloat16,
-    )
+    shape = Shape.of(model, views, torch.bfloat16)
     return make_batch(pack, patches_NF, shape, seed=0, step=0, device=device)
 
 

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 from aqqua.evaluate.report import evaluate
+from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.metrics import METRICS
-from aqqua.train.run import CHECKPOINTS
 
 INK, SOFT, WARM = "#17323d", "#2a7a9b", "#b07d1e"
 

@@ -22,9 +22,10 @@ from aqqua.store.prefetch import ReaderClosedError
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import substitutes
 from aqqua.train import checkpoint
+from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
+from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.loop import pretrain
-from aqqua.train.run import CHECKPOINTS, _shape
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import image_ids
 
@@ -72,7 +73,7 @@ def feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1) -> Feeder:
         config.data,
         config.views,
         config.masks,
-        _shape(config, torch.device("cpu")),
+        Shape.of(config.model, config.views, torch.float32),
     )
     return Feeder(*rooms, seed=config.seed, rank=rank, ranks=ranks)
 

@@ -17,9 +17,10 @@ from aqqua.config import to_yaml
 from aqqua.train import checkpoint, loop
 from aqqua.train.checkpoint import Checkpoint
 from aqqua.train.data import StepData
+from aqqua.train.folder import CHECKPOINTS, only_process
 from aqqua.train.guard import NonFiniteError
 from aqqua.train.loop import pretrain
-from aqqua.train.run import CHECKPOINTS, Run, only_process, open_run
+from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, take_step
 

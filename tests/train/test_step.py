@@ -14,8 +14,9 @@ from aqqua.objective.ssl import Batch
 from aqqua.plan.pack import Pack, drop_scores
 from aqqua.store.read import Dataset
 from aqqua.store.sizes import Sizes
+from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
-from aqqua.train.run import Run, _shape, open_run
+from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import image_ids, rates_at, take_step
 
@@ -47,7 +48,7 @@ def feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1) -> Feeder:
         config.data,
         config.views,
         config.masks,
-        _shape(config, torch.device("cpu")),
+        Shape.of(config.model, config.views, torch.float32),
     )
     return Feeder(*rooms, seed=config.seed, rank=rank, ranks=ranks)
 

@@ -1,0 +1,77 @@
+"""A run's folder: one process at a time, and what it says of itself. Test: tests/train/test_run.py."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+import aqqua
+from aqqua.config import to_yaml
+from aqqua.train.settings import PretrainConfig
+
+CONFIG, ENVIRONMENT, CHECKPOINTS, LOCK = "config.yaml", "environment.json", "checkpoints", ".lock"
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run's folder; the lock dies with its process, however that ends.
+
+    Raises:
+        ValueError: another process trains in this folder.
+    """
+    _check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"pretrain: a run must be trained by one process, got {folder}, which another one uses; wait "
+                "for it, or choose another run=FOLDER"
+            ) from error
+        yield
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / CONFIG).exists() or {p.name for p in folder.iterdir()} <= {LOCK})
+    ):
+        raise ValueError(
+            f"pretrain: run must be a new folder or an earlier run, got {folder}, which holds something "
+            "else; choose another run=FOLDER"
+        )
+
+
+def describe(folder: Path, config: PretrainConfig, device: torch.device, dataset_sha256: str) -> None:
+    """Write the resolved config and the environment, for whoever opens the folder later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
+    environment = {
+        "aqqua": aqqua.__version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "dataset_sha256": dataset_sha256,
+    }
+    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=1), encoding="utf-8")
+
+
+def _commit() -> str | None:
+    """Commit of the source tree this package is imported from; None outside a checkout."""
+    root = Path(aqqua.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", os.fspath(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
