@@ -190,6 +190,6 @@ def arrange(
 ]:
     """The attention tiles of a pack's sequences: order_J, start_B1, rows_B, tile_V, row_V, long_W.
 
-    Specification, arguments and errors: aqqua.plan.tiles.arrange_reference and arrange. Letters and
-    meanings: aqqua.plan.tiles.Tiles.
+    Specification, arguments and errors: arrange_reference and arrange of aqqua.kernels.attention.tiles.
+    Letters and meanings: its Tiles.
     """

@@ -186,7 +186,11 @@ py::tuple plan_masks(const py::array &grid_V2, const py::array &keys_G, const py
     require(0 <= odds && odds <= 1, "odds must be 0 to 1", to_string(odds), "set masks.odds");
     require(0 <= low && low <= high && high <= 1, "ratio must be low, high with 0 <= low <= high <= 1",
             to_string(low) + ", " + to_string(high), "set masks.ratio");
-    const Job job{values_of<int32_t>(kPlanMasks, grid_V2, "grid_V2", {n_views, 2}, fix),
+    const int32_t *given = values_of<int32_t>(kPlanMasks, grid_V2, "grid_V2", {n_views, 2}, fix);
+    // A copy: the grids that were counted must be those that are filled, even if another thread writes to
+    // the array meanwhile.
+    const std::vector<int32_t> grids(given, given + 2 * n_views);
+    const Job job{grids.data(),
                   values_of<uint64_t>(kPlanMasks, keys_G, "keys_G", {n_global}, fix),
                   values_of<uint64_t>(kPlanMasks, visits_G, "visits_G", {n_global}, fix),
                   n_views,

@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -212,8 +211,8 @@ void render_views(const RenderJob &job, int threads) {
     crew.reserve(crew_size);
     try {
         while (crew.size() < crew_size) crew.emplace_back(work);
-    } catch (const std::system_error &) {
-        // The system has no more threads: those that started do it all.
+    } catch (...) {
+        // The system has no more threads, or no memory for one: those that started do it all.
     }
     work();
     for (auto &thread : crew) thread.join();

@@ -1,5 +1,5 @@
 // Sequences to attention tiles: the longest first, each tile filled as exactly as can be.
-// Specification: aqqua/plan/tiles.py, arrange_reference. Test: tests/plan/test_tiles.py.
+// Specification: aqqua/kernels/attention/tiles.py, arrange_reference. Test: tests/kernels/test_attention_tiles.py.
 // Timing: bench/data/tiles.py.
 //
 // Sequences of one length are interchangeable, so tiles are filled with counts: a pattern of lengths
@@ -28,6 +28,9 @@ namespace {
 constexpr const char *kName = "arrange";
 constexpr int32_t kMostRows = 128;  // of a tile
 
+#ifndef __SIZEOF_INT128__
+#error "needs a compiler with 128-bit integers: GCC or Clang for a 64-bit machine"
+#endif
 using Sums = unsigned __int128;                               // bit s: s rows can be filled exactly
 using Counts = std::array<int32_t, kMostRows + 2>;            // by length; the last is of all longer ones
 
@@ -225,7 +228,10 @@ py::tuple arrange(const py::array &lengths, const std::vector<int32_t> &tile_row
     const int64_t views = int64_t(lengths.size());
     require(views <= std::numeric_limits<int32_t>::max(), kName, "sequences must be fewer than 2**31",
             std::to_string(views), "arrange them pack by pack");
-    const int32_t *lengths_V = values_of<int32_t>(kName, lengths, "lengths_V", {views}, "convert them");
+    const int32_t *given = values_of<int32_t>(kName, lengths, "lengths_V", {views}, "convert them");
+    // A copy: what was counted must be what is placed, even if another thread writes to the array meanwhile.
+    const std::vector<int32_t> copied(given, given + views);
+    const int32_t *lengths_V = copied.data();
     const int32_t most = tile_rows.back();
     const auto made = [](int64_t size) { return py::array_t<int32_t>(py::ssize_t(size)); };
     Counts counts;

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from measure import append_result, best_of_rounds, machine
 
+from aqqua.kernels.attention.tiles import arrange, arrange_reference
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState
 from aqqua.plan.masks import MaskConfig
 from aqqua.plan.pack import GLOBALS
 from aqqua.plan.packer import Packer
-from aqqua.plan.tiles import arrange, arrange_reference
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import plan_views
 from aqqua.store.read import Dataset

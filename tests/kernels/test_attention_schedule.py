@@ -1,40 +1,14 @@
 """The tables of the Triton attention: every token once, no sequence across two tiles, few empty rows."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqqua.kernels.attention.schedule import BLOCK, NARROW, WIDE, best_fit, make_schedule
+from aqqua.kernels.attention.schedule import BLOCK, NARROW, WIDE, make_schedule
 
 LENGTHS = st.lists(st.one_of(st.integers(1, 20), st.integers(1, 400)), min_size=1, max_size=60)
-
-
-def one_by_one(lengths, largest):
-    """Rows and free rows of the tiles of best fit, one sequence after the other, longest first."""
-    rows, room = [], []
-    for length in sorted((n for n in lengths if n <= largest), reverse=True):
-        tile = min((b for b in range(len(room)) if room[b] >= length), key=room.__getitem__, default=None)
-        if tile is None:
-            tile = len(room)
-            rows.append(NARROW if length <= NARROW else WIDE)
-            room.append(rows[-1])
-        room[tile] -= length
-    return sorted(zip(rows, room, strict=True))
-
-
-@settings(deadline=None)
-@given(LENGTHS, st.sampled_from([NARROW, WIDE]))
-def test_best_fit_is_best_fit(lengths, largest):
-    found = best_fit(np.array(lengths), largest)
-    held = found.tile_V >= 0
-    room = found.rows_B - np.bincount(
-        found.tile_V[held], np.array(lengths)[held], minlength=len(found.rows_B)
-    )
-    assert sorted(zip(found.rows_B.tolist(), room.tolist(), strict=True)) == one_by_one(lengths, largest)
 
 
 @settings(deadline=None)
@@ -82,37 +56,8 @@ def test_tables_are_aligned_for_wide_loads():
         assert table.storage_offset() * 4 % 16 == 0
 
 
-def test_an_arrangement_made_elsewhere_serves():
-    """Tiles of another packer, in its own order; a sequence it left out goes into blocks."""
-    made = SimpleNamespace(
-        rows_B=np.array([64, 128]), tile_V=np.array([1, 0, -1]), row_V=np.array([0, 4, -1])
-    )
-    schedule = make_schedule(torch.tensor([70, 5, 3]), "cpu", made)
-    assert schedule.wide_B2R[0, 0, :71].tolist() == [*range(70), -1]
-    assert schedule.narrow_B2R[0, 0, 3:10].tolist() == [-1, 70, 71, 72, 73, 74, -1]
-    assert schedule.blocks_B4.tolist() == [[75, 3, 0, 0]]
-
-
-@pytest.mark.parametrize(
-    ("tile", "row", "message"),
-    [
-        ([0, 0], [0, 4], "no two sequences may share a row"),
-        ([0, 0], [0, 60], "every sequence must lie inside its tile"),
-        ([0, 1], [0, 0], "every sequence must lie inside its tile"),
-        ([0], [0], "must be of the pack's 2 sequences, got 1 tiles"),
-    ],
-)
-def test_a_wrong_arrangement_is_refused(tile, row, message):
-    made = SimpleNamespace(rows_B=np.array([64]), tile_V=np.array(tile), row_V=np.array(row))
-    with pytest.raises(ValueError, match=message):
-        make_schedule(torch.tensor([5, 7]), "cpu", made)
-
-
 def test_contract_names_the_fix():
     with pytest.raises(ValueError, match=r"every sequence must have a token, got lengths \[0\]; leave empty"):
         make_schedule(torch.tensor([3, 0]), "cpu")
     with pytest.raises(ValueError, match="largest_tile must be 64 or 128, got 96"):
         make_schedule(torch.tensor([3]), "cpu", largest_tile=96)
-    made = SimpleNamespace(rows_B=np.array([96]), tile_V=np.array([0]), row_V=np.array([0]))
-    with pytest.raises(ValueError, match=r"tiles must have 64 or 128 rows and at most 128, got \[96\]"):
-        make_schedule(torch.tensor([5]), "cpu", made)

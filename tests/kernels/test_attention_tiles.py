@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_sizes import MadeDataset, make_lane
 
 from aqqua import _core
-from aqqua.plan.tiles import Tiles, arrange, arrange_reference, fillers
+from aqqua.kernels.attention.tiles import Tiles, arrange, arrange_reference, fillers
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import plan_views
 
