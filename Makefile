@@ -67,8 +67,7 @@ sanitize: $(VENV)/.dev
 	    --build-lib $(SANITIZED)
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pytest -p no:cacheprovider \
-	    --rootdir $(CURDIR) $(addprefix $(CURDIR)/,tests/plan tests/render \
-	    tests/kernels/test_attention_tiles.py) $(PYTEST_ARGS)
+	    --rootdir $(CURDIR) $(addprefix $(CURDIR)/,tests/plan tests/render) $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

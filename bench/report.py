@@ -14,6 +14,7 @@ from data_path import Row, lines_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+FEWEST_ROUNDS = 50  # a median of fewer is marked
 
 HEAD = """# Benchmarks
 
@@ -86,7 +87,19 @@ def one_gpu(path: Path) -> str:
         f"triton {versions['triton']}; rows in {link}.\n\n"
     )
     body = [line for row in found if row["kind"] == "case" for line in _case_lines(row)]
-    columns = ("case", "", "backend", "ms (deciles)", "× eager", "peak MiB", "of copy", "of product", "error")
+    columns = (
+        "case",
+        "",
+        "backend",
+        "ms (deciles)",
+        "× eager",
+        "peak MiB",
+        "of copy",
+        "of product",
+        "of 989 TFLOP/s",
+        "host ms",
+        "error",
+    )
     absent = [f"- {row['op']}: {row['why']}\n" for row in found if row["kind"] == "not run"]
     absent += [
         f"- {row['case']}: {name}: {why}\n"
@@ -106,11 +119,14 @@ def _case_lines(row: Row) -> Iterator[tuple[str, ...]]:
                 row["case"],
                 side,
                 backend,
-                f"{t['median_ms']:.3f} ({t['low_ms']:.3f}–{t['high_ms']:.3f})",
+                f"{t['median_ms']:.3f} ({t['low_ms']:.3f}–{t['high_ms']:.3f})"
+                + (f", {t['rounds']} rounds" if t["rounds"] < FEWEST_ROUNDS else ""),
                 f"{eager['median_ms'] / t['median_ms']:.2f}" if eager else "",
                 f"{t['peak_bytes'] / 2**20:,.0f}",
                 _share(t.get("copy_share")),
                 _share(t.get("product_share")),
+                "" if t.get("mfu_of_989") is None else f"{t['mfu_of_989']:.0%}",
+                f"{t['host_ms']:.2f}",
                 "" if t["error"] is None else f"{t['error']:.1e}",
             )
 

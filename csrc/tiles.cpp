@@ -1,5 +1,5 @@
 // Sequences to attention tiles: the longest first, each tile filled as exactly as can be.
-// Specification: aqqua/kernels/attention/tiles.py, arrange_reference. Test: tests/kernels/test_attention_tiles.py.
+// Specification: aqqua/kernels/attention/tiles.py, arrange_reference. Test: tests/plan/test_attention_tiles.py.
 // Timing: bench/data/tiles.py.
 //
 // Sequences of one length are interchangeable, so tiles are filled with counts: a pattern of lengths

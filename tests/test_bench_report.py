@@ -29,8 +29,16 @@ def test_no_committed_row_is_of_a_changed_tree():
 
 
 def test_a_run_on_a_gpu(report, tmp_path):
-    timing = {"median_ms": 2.0, "low_ms": 1.9, "high_ms": 2.2, "peak_bytes": 3 * 2**20, "error": None}
-    ours = {**timing, "median_ms": 0.5, "copy_share": 0.91, "error": 1e-4}
+    timing = {
+        "median_ms": 2.0,
+        "low_ms": 1.9,
+        "high_ms": 2.2,
+        "peak_bytes": 3 * 2**20,
+        "error": None,
+        "host_ms": 0.1,
+        "rounds": 50,
+    }
+    ours = {**timing, "median_ms": 0.5, "rounds": 7, "copy_share": 0.91, "error": 1e-4}
     rows = [
         {
             "device": "Made Up 9000", "copy_gb_s": 4300.0, "bf16_tflop_s": 790.0, "commit": "c" * 40,
@@ -46,8 +54,9 @@ def test_a_run_on_a_gpu(report, tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     page = report.one_gpu(path)
     assert "Copy 4,300 GB/s, bfloat16 product 790 TFLOP/s. Commit cccccccccc, torch 2.11, triton 3.6" in page
-    assert "| optim small | forward | triton | 0.500 (1.900–2.200) | 4.00 | 3 | 91% |  | 1.0e-04 |" in page
-    assert "| optim small | forward | eager | 2.000 (1.900–2.200) | 1.00 | 3 |  |  |  |" in page
+    ours = "0.500 (1.900–2.200), 7 rounds | 4.00 | 3 | 91% |  |  | 0.10 | 1.0e-04 |"
+    assert f"| optim small | forward | triton | {ours}" in page
+    assert "| optim small | forward | eager | 2.000 (1.900–2.200) | 1.00 | 3 |  |  |  | 0.10 |  |" in page
     assert page.endswith("Not run:\n\n- embed: no time\n- optim small: liger: not installed\n")
 
 

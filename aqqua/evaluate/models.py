@@ -77,7 +77,7 @@ def _from_run(path: Path) -> tuple[VisionTransformer, ViewConfig]:
         saved = checkpoint.load(path)
     if config is None or saved is None:
         raise ValueError(f"model: the folder must be a run with a checkpoint, got {path}; see aqqua pretrain")
-    backbone = VisionTransformer(config.model)
+    backbone = VisionTransformer(config.model.for_any_machine())
     weights = {k.removeprefix(_TEACHER): v for k, v in saved.tensors.items() if k.startswith(_TEACHER)}
     backbone.load_state_dict(weights)
     return backbone, config.views

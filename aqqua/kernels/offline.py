@@ -34,7 +34,7 @@ class Launch:
     signature: Mapping[str, str]  # argument -> "*bf16", "i32", ...; all that are not in constants
     constants: Mapping[str, Any]  # the tl.constexpr arguments
     num_warps: int = 4
-    num_stages: int = 2
+    num_stages: int = 3  # Triton's own default, where a launch names none
     max_spill_bytes: int = 0  # more is a defect; say why where it is not 0
     architectures: tuple[int, ...] = ARCHITECTURES
     aligned: frozenset[str] = field(default_factory=frozenset)  # integers known to be multiples of 16
@@ -98,17 +98,15 @@ def compile_launch(launch: Launch, architecture: int) -> Usage:
 
 def _assemble(ptx: str, architecture: int) -> tuple[int, int]:
     """Registers and spilled bytes per thread, as ptxas reports them."""
-    import triton
+    from triton.backends.nvidia.compiler import get_ptxas  # knows which of its assemblers reads its PTX
 
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    ptxas = tools / ("ptxas-blackwell" if architecture >= 100 else "ptxas")
     target = re.search(r"^\.target (\S+?),?\s*$|^\.target (\w+)", ptx, re.M)
     chip = next(name for name in target.groups() if name) if target else f"sm_{architecture}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "kernel.ptx")
         file.write_text(ptx)
         done = subprocess.run(
-            [str(ptxas), "-v", f"--gpu-name={chip}", str(file), "-o", str(file.with_suffix(".cubin"))],
+            [get_ptxas(architecture).path, "-v", f"--gpu-name={chip}", str(file), "-o", f"{file}.cubin"],
             capture_output=True,
             text=True,
             timeout=300,

@@ -8,7 +8,8 @@ Test: tests/kernels/test_registration.py.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,15 @@ def launch(kernel: Any, grid: tuple, *arguments: Any, **options: Any) -> None:
         options: constexpr arguments and num_warps, num_stages.
     """
     if not interpreted():
-        torch.library.wrap_triton(kernel)[grid](*arguments, **options)
+        with on_device_of(arguments):
+            torch.library.wrap_triton(kernel)[grid](*arguments, **options)
     elif not any(isinstance(argument, FakeTensor) for argument in arguments if isinstance(argument, Tensor)):
         kernel[grid](*arguments, **options)
+
+
+def on_device_of(arguments: Sequence[object]) -> AbstractContextManager[object]:
+    """Triton launches on the current GPU; this makes it that of the first tensor among the arguments."""
+    device = next((x.device for x in arguments if isinstance(x, Tensor)), None)
+    if device is None or device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
+        return nullcontext()
+    return torch.cuda.device(device)

@@ -116,6 +116,10 @@ class ModelConfig(BaseModel):
             )
         return self
 
+    def for_any_machine(self) -> "ModelConfig":
+        """The same model, served by what the machine at hand has: no implementation is forced."""
+        return self.model_copy(update={"attention": "auto", "kernels": "auto"})
+
     @property
     def head_width(self) -> int:
         """E."""

@@ -37,6 +37,9 @@ class ScaleEmbedding(nn.Module):
         self.fc1 = nn.Linear(2 * len(self.FREQUENCIES), width)
         self.fc2 = nn.Linear(width, width)
         self.unknown = nn.Parameter(torch.empty(width))
+        # On the device from the start: made anew in each pass it would be a copy that waits for the GPU.
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", torch.tensor(self.FREQUENCIES), persistent=False)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         init_linear(self.fc1, generator)
@@ -46,8 +49,7 @@ class ScaleEmbedding(nn.Module):
     def forward(self, um_per_px_V: Float[Tensor, " V"]) -> Float[Tensor, "V D"]:
         known_V = um_per_px_V.isfinite()
         octaves_V = torch.where(known_V, um_per_px_V, 1.0).log2()
-        frequencies = torch.tensor(self.FREQUENCIES, device=um_per_px_V.device)
-        angles = 2 * pi * octaves_V[:, None] * frequencies
+        angles = 2 * pi * octaves_V[:, None] * self.frequencies
         features = torch.cat((angles.sin(), angles.cos()), dim=1).to(self.unknown.dtype)
         known_VD = self.fc2(nn.functional.gelu(self.fc1(features)))
         return torch.where(known_V[:, None], known_VD, self.unknown)

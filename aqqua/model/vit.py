@@ -88,7 +88,7 @@ class VisionTransformer(nn.Module):
             drop_scores_L2V = None
         x_TD = self.embed(patches_NF, sequences, mask_N)
         rotary = rotary_tables(sequences, self.config)
-        if self.serving_kernels(x_TD.device, x_TD.dtype) == "triton":
+        if serving_kernels(self.config, x_TD.device, x_TD.dtype) == "triton":
             parts = cast("list[Block]", list(self.blocks)), self.norm
             checkpointing = self.config.activation_checkpointing
             x_TD = run_chain(*parts, x_TD, sequences, rotary, drop_scores_L2V, checkpointing)
@@ -98,16 +98,6 @@ class VisionTransformer(nn.Module):
             prefix_VRD = x_TD[sequences.prefix_rows_VR]
             patches_ND = x_TD.index_select(0, sequences.patch_rows_N)
         return Features(prefix_VRD[:, 0], prefix_VRD[:, 1:], patches_ND)
-
-    def serving_kernels(self, device: torch.device, dtype: torch.dtype) -> str:
-        """'triton' or 'reference': what serves a residual stream of this device and dtype.
-
-        Raises:
-            RuntimeError: the config forces kernels that cannot serve here.
-        """
-        if self.config.kernels == "auto" and self.config.width > WIDEST:
-            return "reference"
-        return choose("residual_norm", device, dtype, self.config.kernels)
 
     def _run_blocks(
         self, x_TD: Tensor, sequences: Sequences, rotary: Rotary | None, drop_scores_L2V: Tensor | None
@@ -139,3 +129,14 @@ class VisionTransformer(nn.Module):
                 f"VisionTransformer: drop scores must be {list(wanted)} on the CPU, got "
                 f"{list(drop_scores.shape)} on {drop_scores.device}; draw them in the plan"
             )
+
+
+def serving_kernels(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
+    """'triton' or 'reference': what serves a residual stream of this device and dtype.
+
+    Raises:
+        RuntimeError: the config forces kernels that cannot serve here.
+    """
+    if config.kernels == "auto" and config.width > WIDEST:
+        return "reference"
+    return choose("residual_norm", device, dtype, config.kernels)

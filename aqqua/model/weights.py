@@ -70,7 +70,7 @@ def load_model(path: Path) -> VisionTransformer:
             f"load_model: {path} must hold an aqqua configuration, got none; for weights of DINOv2, timm or "
             "Hugging Face use load_pretrained with a configuration"
         )
-    model = VisionTransformer(ModelConfig.model_validate_json(metadata[CONFIG_KEY]))
+    model = VisionTransformer(ModelConfig.model_validate_json(metadata[CONFIG_KEY]).for_any_machine())
     _fill(model, state, path)
     return model
 

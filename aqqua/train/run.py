@@ -24,6 +24,7 @@ from aqqua.train.folder import CHECKPOINTS, describe
 from aqqua.train.fused import FusedStep, serving_step
 from aqqua.train.guard import FiniteGuard
 from aqqua.train.optim import make_optimizer, parameter_groups
+from aqqua.train.serving import serving
 from aqqua.train.settings import PretrainConfig, TrainConfig
 
 _ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
@@ -167,6 +168,7 @@ def open_run(config: PretrainConfig) -> Run:
         ValueError: no such dataset, a checkpoint that does not fit, or only broken checkpoints.
     """
     device = _set_up_device(config.train)
+    serving(config, device, _compute_dtype(config.train, device))  # refuses before anything is written
     saved = checkpoint.load_newest(config.run / CHECKPOINTS)
     dataset = Dataset.open(config.data.path)
     torch.manual_seed(config.seed)  # of the initial weights; everything later is counter-based

@@ -1,6 +1,7 @@
 """What the benchmarks of one core share: turns at the processor's clock, the machine, the results."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -53,9 +54,17 @@ def machine(*packages: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the source measured, "-dirty" if any file but the results differs from it, "none" outside git."""
+    """Of the source measured, "-dirty" if any file but the results differs from it, "none" outside git.
+
+    The variable AQQUA_COMMIT, if set, is the answer.
+    """
     here = Path(__file__).parents[2]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here)
+    if named := os.environ.get("AQQUA_COMMIT"):  # where the source travels without its repository
+        return named
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here)
+    except OSError:
+        return "none"
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--", ".", ":!bench/results"],
         capture_output=True,

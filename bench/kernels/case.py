@@ -26,6 +26,9 @@ class Case:
     forward_flops: int = 0  # of matrix products; 0 where memory alone is the limit
     both_flops: int = 0
     not_run: dict[str, str] = field(default_factory=dict)  # peer -> why it is not here
+    computes_in: torch.dtype | None = None  # where narrower than what comes out
+    untimed: frozenset[str] = frozenset()  # backends that only say what is right
+    host_counts: bool = False  # whether the time that the host takes to launch is part of it
 
 
 def make_case(
@@ -55,6 +58,7 @@ def make_case(
         forward_flops=forward_flops,
         both_flops=3 * forward_flops,
         not_run=not_run or {},
+        computes_in=min((x.dtype for x in inputs), key=lambda dtype: dtype.itemsize),
     )
 
 

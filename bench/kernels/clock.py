@@ -11,6 +11,7 @@ Call = Callable[[], object]
 L2_FLUSH_BYTES = 256 * 2**20  # several times the 60 MB of an H200
 WARM_UP_CALLS = 3  # compilation and the allocator's first requests happen here
 FEWEST_ROUNDS = 5
+WAIT_CYCLES = 2_000_000  # about a millisecond: longer than any of our calls takes to launch
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Timing:
     median_ms: float
     low_ms: float  # first decile
     high_ms: float  # last decile
+    host_ms: float  # median of what the host took to launch it
     rounds: int
     peak_bytes: int  # allocated at most beyond what was there before
 
@@ -29,13 +31,17 @@ class Timing:
 
 
 def time_in_turn(
-    calls: Mapping[str, Call], rounds: int = 50, budget_s: float = 10.0
+    calls: Mapping[str, Call], rounds: int = 50, budget_s: float = 10.0, hide_host: bool = True
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """Timings of all calls that run, and why the others do not.
 
     They take turns (A, B, C, A, B, C, ...), so that clocks and temperature are the same for all. The time
     is that of the device between two events; rounds end early where the budget does, never below
     FEWEST_ROUNDS.
+
+    Args:
+        hide_host: let the device wait before each call until the host has launched it, so that a short
+            kernel's time is its own.
     """
     end = time.perf_counter() + budget_s
     peaks, failed = {}, {}
@@ -46,14 +52,16 @@ def time_in_turn(
             failed[name] = describe(error)
     flush = torch.empty(L2_FLUSH_BYTES, dtype=torch.uint8, device="cuda")
     samples: dict[str, list[float]] = {name: [] for name in peaks}
+    hosts: dict[str, list[float]] = {name: [] for name in peaks}
     for done in range(rounds):
         if done >= FEWEST_ROUNDS and time.perf_counter() > end:
             break
-        events = {name: _timed(calls[name], flush) for name in peaks}
+        events = {name: _timed(calls[name], flush, hide_host) for name in peaks}
         torch.cuda.synchronize()
-        for name, (start, stop) in events.items():
+        for name, (start, stop, host_s) in events.items():
             samples[name].append(start.elapsed_time(stop))
-    return {name: _summary(values, peaks[name]) for name, values in samples.items()}, failed
+            hosts[name].append(1000 * host_s)
+    return {name: _summary(samples[name], hosts[name], peaks[name]) for name in peaks}, failed
 
 
 def describe(error: Exception) -> str:
@@ -74,15 +82,21 @@ def _warm_up(call: Call) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def _timed(call: Call, flush: torch.Tensor) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+def _timed(
+    call: Call, flush: torch.Tensor, hide_host: bool
+) -> tuple[torch.cuda.Event, torch.cuda.Event, float]:
     flush.zero_()
+    if hide_host:
+        torch.cuda._sleep(WAIT_CYCLES)
     start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
+    began = time.perf_counter()
     call()
+    host_s = time.perf_counter() - began
     stop.record()
-    return start, stop
+    return start, stop, host_s
 
 
-def _summary(values: list[float], peak_bytes: int) -> Timing:
+def _summary(values: list[float], hosts: list[float], peak_bytes: int) -> Timing:
     deciles = quantiles(values, n=10)
-    return Timing(median(values), deciles[0], deciles[-1], len(values), peak_bytes)
+    return Timing(median(values), deciles[0], deciles[-1], median(hosts), len(values), peak_bytes)

@@ -32,7 +32,7 @@ KINDS = ("none", "learned", "factorised", "gsd")
 def cases(
     device: torch.device | str = "cuda",
     tokens: int = 65_536,
-    widths: tuple[int, ...] = (384, 1024),
+    widths: tuple[int, ...] = (1024, 384),
     rows_dtype: torch.dtype = torch.bfloat16,
     square: tuple[int, int] = (16, 16),
 ) -> Iterator[Case]:

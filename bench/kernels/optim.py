@@ -19,7 +19,7 @@ from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import Network, ObjectiveConfig
 from aqqua.train.optim import OptimConfig, parameter_groups
 
-MODELS = {size: (ModelConfig(size=size), ObjectiveConfig()) for size in ("small", "base", "large")}
+MODELS = {size: (ModelConfig(size=size), ObjectiveConfig()) for size in ("large", "small", "base")}
 RATES, MOMENTUM, MAX_NORM = Rates(1e-3, 0.04), 0.994, 3.0
 BYTES = 4 + 36  # of a parameter: its gradient twice; itself, two moments and teacher read and written
 

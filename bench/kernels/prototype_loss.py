@@ -92,6 +92,7 @@ def _case(name: str, inputs: Inputs) -> Case:
         both_bytes=unit * ((7 + 2) * B + 6 * R),
         forward_flops=2 * K * Z * (R + B),
         both_flops=2 * K * Z * (3 * R + B),
+        computes_in=inputs.student[0].dtype,
         not_run={
             **dict.fromkeys(("liger_kernel", "cut_cross_entropy"), "knows hard labels only"),
             **missing(["liger_kernel", "cut_cross_entropy"]),

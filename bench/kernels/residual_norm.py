@@ -21,7 +21,7 @@ EPS = 1e-6
 def cases(
     device: torch.device | str = "cuda",
     tokens: int = 65_536,
-    widths: tuple[int, ...] = (384, 768, 1024, 1536),
+    widths: tuple[int, ...] = (1024, 384, 768, 1536),
     streams: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16),
     rates: tuple[float, ...] = (0.0, 0.4),
 ) -> Iterator[Case]:

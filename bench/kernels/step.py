@@ -79,6 +79,8 @@ def cases(
             forward_bytes=0,
             both_bytes=0,
             both_flops=flops,
+            computes_in=torch.bfloat16,
+            host_counts=True,
         )
 
 

@@ -12,6 +12,7 @@ import torch
 @pytest.fixture(scope="module")
 def bench():
     path = Path(__file__).parents[2] / "bench" / "kernels" / "attention.py"
+    sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location("bench_kernels_attention", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -30,7 +31,6 @@ def test_every_backend_of_a_case_gives_the_same(bench, device, monkeypatch):
             torch.testing.assert_close(case.forward[name](), want)
             torch.testing.assert_close(case.both[name](), want_grad)
         assert not case.not_run.keys() & case.forward.keys()
-        assert (case.tokens, case.views) == (82, 3)
         assert case.forward_bytes == 4 * 82 * 32 * 4
         assert case.both_flops == 12 * 32 * (9 + 4900 + 81)
 

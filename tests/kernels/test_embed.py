@@ -174,7 +174,7 @@ MUTATIONS = {
         "masked sum of all": ("b_masked += tl.sum(tl.where(m_mask[:", "b_masked += tl.sum(tl.where(m_n[:"),
         "tiles left out": ("tl.cdiv(V, ROWS), all_pr // R", "tl.cdiv(V, ROWS) - 1, all_pr // R"),
         "every register the CLS": ("other=0).to(tl.int64) + i_r", "other=0).to(tl.int64)"),
-        "scale of a register": ("m_vd & (i_r == 0)", "m_vd & (i_r == 1)"),
+        "scale of a register": ("i_r == 0, m_vd", "i_r == 1, m_vd"),
     },
     "grid": {
         "code of the first grid": ("tl.load(of_view_ptr + b_view, mask=m_n, other=0) + b_place", "b_place"),

@@ -167,7 +167,6 @@ BUGS = [
 ]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="bugs are seeded into the interpreter's kernels")
 @pytest.mark.parametrize(
     ("name", "check", "arguments", "old", "new"),
     [

@@ -164,7 +164,6 @@ MUTATIONS = {
 }
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="bugs are seeded into the interpreter's kernels")
 @pytest.mark.parametrize("bug", MUTATIONS)
 def test_a_seeded_bug_is_noticed(bug, device, monkeypatch):
     channels, old, new = MUTATIONS[bug]

@@ -9,7 +9,7 @@ import torch
 
 from aqqua.model.config import ModelConfig
 from aqqua.model.sequences import Sequences
-from aqqua.model.vit import VisionTransformer
+from aqqua.model.vit import VisionTransformer, serving_kernels
 
 GRIDS = torch.tensor([[3, 4], [1, 1], [2, 3], [1, 5]])
 UM = torch.tensor([1.0, 88.0, float("nan"), 0.3])
@@ -132,7 +132,7 @@ def test_weights_do_not_depend_on_the_kernels(device):
 
 def test_what_serves(device):
     at = torch.device("cpu"), torch.float32
-    assert VisionTransformer(ModelConfig(size="tiny", layers=1)).serving_kernels(*at) == "reference"
+    assert serving_kernels(ModelConfig(size="tiny", layers=1), *at) == "reference"
     model = small(device).double()
     patches, sequences, _ = pack(model.config, device)
     with pytest.raises(RuntimeError, match=r"backend 'triton' needs float32, .* got torch.float64"):

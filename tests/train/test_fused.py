@@ -130,7 +130,7 @@ def test_a_frozen_parameter_stays_and_its_teacher_follows(make_config, tmp_path)
 
 
 def test_what_serves(make_config, tmp_path, monkeypatch):
-    assert "optimizer triton" in headline(opened(make_config, tmp_path, "triton"))
+    assert "optim.backend triton" in headline(opened(make_config, tmp_path, "triton"))
     cpu = torch.device("cpu")
     assert serving_step(OptimConfig(), cpu) == "torch"
     monkeypatch.setattr(fused, "choose", lambda *_: "triton")

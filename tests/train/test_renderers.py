@@ -39,7 +39,7 @@ def test_the_losses_of_a_run_are_those_of_the_native_renderer(make_config, tmp_p
 
 def test_the_feeder_asks_for_the_renderer_of_its_device(make_config, tmp_path):
     run = open_run(make_config(tmp_path, data={"renderer": "triton"}, **SMALL))
-    assert "renderer triton" in headline(run)
+    assert "data.renderer triton" in headline(run)
     assert open_run(make_config(tmp_path / "auto", **SMALL)).feeder.renderer_name == "native"
 
 

@@ -20,7 +20,8 @@ from aqqua.kernels.attention import kernel
 from aqqua.kernels.attention.kernel import tile_backward, tile_forward
 from aqqua.kernels.attention.kernel_long import block_backward, block_forward
 from aqqua.kernels.attention.launches import parameters
-from aqqua.kernels.attention.schedule import BLOCK, Schedule
+from aqqua.kernels.attention.schedule import BLOCK, NARROW, WIDE, Schedule
+from aqqua.kernels.registration import on_device_of
 
 LOG2_E = 1.4426950408889634
 INTERPRETED: bool = kernel.INTERPRETED.value
@@ -35,7 +36,7 @@ wrap_triton: Callable = _as_is if INTERPRETED else torch.library.wrap_triton
 
 def _options(kernel: str, rows: int, qkv: Tensor, rotary: bool) -> dict[str, Any]:
     """Compile-time arguments of a launch."""
-    _, _, heads, width = qkv.shape
+    heads, width = int(qkv.shape[2]), int(qkv.shape[3])  # fixed, also where torch.compile traces sizes
     chosen = parameters(kernel, rows, qkv.dtype, width)
     stages = {"STAGES": chosen.num_stages} if kernel.startswith("block") else {}
     constants = {"H": heads, "E": width, "R": rows, "ROTARY": rotary, **stages}
@@ -65,14 +66,15 @@ def forward(
     cos, sin = (cos_TE, sin_TE) if cos_TE is not None else (qkv_T3HE, qkv_T3HE)
     strides = (*qkv_T3HE.stride()[:3], cos.stride(0))
     common = (cos, sin, E**-0.5 * LOG2_E, *strides)
-    for table in (narrow_B2R, wide_B2R):
-        if len(table):
-            options = _options("tile_forward", table.shape[2], qkv_T3HE, rotary)
-            wrap_triton(tile_forward)[(len(table) * H,)](qkv_T3HE, out_THE, table, *common, **options)
-    if len(blocks_B4):
-        options = _options("block_forward", BLOCK, qkv_T3HE, rotary)
-        grid = (len(blocks_B4) * H,)
-        wrap_triton(block_forward)[grid](qkv_T3HE, out_THE, lse_BHR, blocks_B4, *common, **options)
+    with on_device_of((qkv_T3HE,)):
+        for table, rows in ((narrow_B2R, NARROW), (wide_B2R, WIDE)):
+            if len(table):
+                options = _options("tile_forward", rows, qkv_T3HE, rotary)
+                wrap_triton(tile_forward)[(len(table) * H,)](qkv_T3HE, out_THE, table, *common, **options)
+        if len(blocks_B4):
+            options = _options("block_forward", BLOCK, qkv_T3HE, rotary)
+            grid = (len(blocks_B4) * H,)
+            wrap_triton(block_forward)[grid](qkv_T3HE, out_THE, lse_BHR, blocks_B4, *common, **options)
     if rest_UHE is not None and rows_U is not None:
         out_THE.index_copy_(0, rows_U, rest_UHE)
     return out_THE, lse_BHR
@@ -96,15 +98,16 @@ def backward(
     cos, sin = (cos_TE, sin_TE) if cos_TE is not None else (qkv_T3HE, qkv_T3HE)
     strides = (*qkv_T3HE.stride()[:3], cos.stride(0))
     common = (cos, sin, E**-0.5, E**-0.5 * LOG2_E, *strides)
-    for table in (narrow_B2R, wide_B2R):
-        if len(table):
-            options = _options("tile_backward", table.shape[2], qkv_T3HE, rotary)
-            grid = (len(table) * H,)
-            wrap_triton(tile_backward)[grid](qkv_T3HE, dout_THE, dqkv_T3HE, table, *common, **options)
-    if len(blocks_B4):
-        options = _options("block_backward", BLOCK, qkv_T3HE, rotary)
-        tensors = (qkv_T3HE, out_THE, lse_BHR, dout_THE, dqkv_T3HE, blocks_B4)
-        wrap_triton(block_backward)[(len(blocks_B4) * H,)](*tensors, *common, **options)
+    with on_device_of((qkv_T3HE,)):
+        for table, rows in ((narrow_B2R, NARROW), (wide_B2R, WIDE)):
+            if len(table):
+                options = _options("tile_backward", rows, qkv_T3HE, rotary)
+                grid = (len(table) * H,)
+                wrap_triton(tile_backward)[grid](qkv_T3HE, dout_THE, dqkv_T3HE, table, *common, **options)
+        if len(blocks_B4):
+            options = _options("block_backward", BLOCK, qkv_T3HE, rotary)
+            tensors = (qkv_T3HE, out_THE, lse_BHR, dout_THE, dqkv_T3HE, blocks_B4)
+            wrap_triton(block_backward)[(len(blocks_B4) * H,)](*tensors, *common, **options)
     return dqkv_T3HE
 
 

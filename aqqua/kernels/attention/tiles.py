@@ -11,7 +11,7 @@ longer than every tile is left to another kernel.
 `arrange` is served by C++ (aqqua._core); `arrange_reference` is its specification.
 
 Letters: V sequences, J of them in tiles, W longer than any, B tiles.
-Test: tests/kernels/test_attention_tiles.py. Timing and fill: bench/data/tiles.py.
+Test: tests/plan/test_attention_tiles.py. Timing and fill: bench/data/tiles.py.
 """
 
 from dataclasses import dataclass

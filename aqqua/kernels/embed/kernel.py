@@ -219,7 +219,8 @@ def prefix_backward_kernel(
         b_dx = tl.load(dx_ptr + o_t[:, None] * D + o_d[None, :], mask=m_vd, other=0.0).to(tl.float32)
         b_sum += tl.sum(b_dx, axis=0)
         if SCALE:
-            tl.store(dscale_ptr + o_v[:, None] * D + o_d[None, :], b_dx, mask=m_vd & (i_r == 0))
+            m_cls = tl.where(i_r == 0, m_vd, False)
+            tl.store(dscale_ptr + o_v[:, None] * D + o_d[None, :], b_dx, mask=m_cls)
     tl.store(partial_ptr + i_pr.to(tl.int64) * D + o_d, b_sum, mask=m_d)
 
 

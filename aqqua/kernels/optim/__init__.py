@@ -24,6 +24,7 @@ from torch import Tensor
 from aqqua.kernels.choice import BACKENDS, choose
 from aqqua.kernels.optim.reference import optimizer_step_reference
 from aqqua.kernels.optim.state import Rates, StepState, rates_table
+from aqqua.kernels.registration import on_device_of
 
 __all__ = ["BACKENDS", "Rates", "StepState", "optimizer_step", "rates_table"]
 
@@ -68,7 +69,8 @@ def optimizer_step(
         return optimizer_step_reference(state, gradients, rates_G6, max_norm, found_inf, reduce)
     from aqqua.kernels.optim import op
 
-    return op.optimizer_step(state, gradients, rates_G6, max_norm, found_inf, reduce)
+    with on_device_of((rates_G6,)):
+        return op.optimizer_step(state, gradients, rates_G6, max_norm, found_inf, reduce)
 
 
 def _check(

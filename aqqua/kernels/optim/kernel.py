@@ -184,7 +184,7 @@ def update_block(
     TEACHER: tl.constexpr, COPY: tl.constexpr,
 ):  # fmt: skip
     """One block of values. m: those that exist; given: whether there is a gradient; then the row."""
-    m_given = m & given
+    m_given = tl.where(given, m, False)
     b_p = tl.load(p_ptr + o, mask=m, other=0.0)
     b_gradient = tl.load(gradient_ptr + o, mask=m_given, other=0.0).to(tl.float32)
     b_average = tl.load(average_ptr + o, mask=m_given, other=0.0)
