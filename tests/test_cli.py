@@ -20,7 +20,7 @@ from tiny_inputs import spoil, write_config
 from aqqua.cli import main
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("sample", "ingest", "dataset", "pretrain", "embed", "evaluate", "export", "doctor")
+VERBS = ("sample", "ingest", "dataset", "plan", "pretrain", "embed", "evaluate", "export", "doctor")
 
 
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -149,6 +149,12 @@ def test_print_config_is_the_whole_config_and_can_be_read_back(tmp_path, tiny_ru
     (tmp_path / "again.yaml").write_text(text)
     assert say("pretrain", str(tmp_path / "again.yaml"), "--print-config") == text
     assert not (tmp_path / "run").exists()
+
+
+def test_overrides_may_stand_behind_options(tmp_path, tiny_run, say):
+    config = write_config(tmp_path, tiny_run, "dataset")
+    text = say("pretrain", str(config), "views.locals=3", "--print-config", "optim.lr=1e-3")
+    assert (yaml.safe_load(text)["optim"]["lr"], yaml.safe_load(text)["views"]["locals"]) == (1e-3, 3)
 
 
 def test_damage_is_found(tmp_path, sample_dataset, capsys):

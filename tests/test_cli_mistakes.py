@@ -39,6 +39,7 @@ def place(tmp_path: Path, sample_dataset: Path, tiny_run: Path) -> Path:
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "torn.yaml").write_text("data: {path: x\nrun: [\n")
     (tmp_path / "there.safetensors").write_text("mine")
+    (tmp_path / "there.html").write_text("mine")
     (tmp_path / "images").mkdir()
     Image.fromarray(np.full((8, 9), 90, np.uint8)).save(tmp_path / "images" / "a.png")
     (tmp_path / "images" / "t.csv").write_text("roi,taxon\na.png,x\n")
@@ -76,6 +77,28 @@ MISTAKES = {
     "no such field": ("ingest {p}/images --out {p}/x --table t.csv --column lable=taxon", "got lable"),
     "info on no dataset": ("dataset info {p}/empty", "must hold dataset.json"),
     "verify on nothing": ("dataset verify {p}/absent", "must hold dataset.json"),
+    "plan of no dataset": ("plan {p}/empty --out {p}/x.html", "must hold dataset.json"),
+    "plan over a page": ("plan {p}/dataset --out {p}/there.html", "must not exist yet, got"),
+    "plan as a PNG": ("plan {p}/dataset --out {p}/x.png", "must end in .html, got"),
+    "plan below a file": ("plan {p}/dataset --show 1 --out {p}/there.html/x.html", "there.html"),
+    "plan of too many": (
+        "plan {p}/dataset --show 151 --out {p}/x.html",
+        "at most the dataset's 150 training images, got 151",
+    ),
+    "plan of none": ("plan {p}/dataset --show 0 --out {p}/x.html", "must be 1 to 200 images, got 0"),
+    "plan of a visit before the first": (
+        "plan {p}/dataset --visit -1 --out {p}/x.html",
+        "--visit must be 0 to 999999, got -1",
+    ),
+    "plan with an unknown key": (
+        "plan {p}/dataset --out {p}/x.html views.local=3",
+        "got views.local; did you mean views.locals",
+    ),
+    "plan with a stray word": (
+        "plan {p}/dataset --out {p}/x.html dataset2",
+        "unrecognized arguments: dataset2; see aqqua plan --help",
+    ),
+    "plan without a config": ("plan {p}/dataset --out {p}/x.html --config {p}/no.yaml", "readable YAML file"),
     "pretrain without a config": ("pretrain {p}/absent.yaml", "must be a readable YAML file"),
     "pretrain on no YAML": ("pretrain {p}/torn.yaml", "must be a readable YAML file"),
     "pretrain on a list": ("pretrain {p}/list.yaml", "must hold keys and values"),
@@ -137,6 +160,7 @@ def test_a_mistake_is_told_in_one_line(arguments, must_say, place, capsys):
         line = told([word.format(p=place) for word in arguments.split()], capsys)
     assert must_say in line
     assert not (place / "x").exists()
+    assert not (place / "x.html").exists()
     assert not list(place.glob("*.partial*"))
     assert (place / "full" / "mine.txt").read_text() == "mine"
 

@@ -1,7 +1,7 @@
 """The command line: one verb, one function. Heavy imports live inside the verbs, so `--help` is quick.
 
-verb (what verbs share) -> data (sample, ingest, dataset), training (pretrain), judging (embed, evaluate),
-export, machine (doctor) -> main. Test: tests/test_cli.py, tests/test_cli_mistakes.py.
+verb (what verbs share) -> data (sample, ingest, dataset), training (pretrain), planning (plan), judging
+(embed, evaluate), export, machine (doctor) -> main. Test: tests/test_cli.py, tests/test_cli_mistakes.py.
 """
 
 import argparse
@@ -15,10 +15,11 @@ from aqqua.cli.data import add_dataset, add_ingest, add_sample
 from aqqua.cli.export import add_export
 from aqqua.cli.judging import add_embed, add_evaluate
 from aqqua.cli.machine import add_doctor
+from aqqua.cli.planning import add_plan
 from aqqua.cli.training import add_pretrain
 
 ADDERS = (
-    *(add_sample, add_ingest, add_dataset, add_pretrain),
+    *(add_sample, add_ingest, add_dataset, add_plan, add_pretrain),
     *(add_embed, add_evaluate, add_export, add_doctor),
 )
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A failure is one line on stderr. AQQUA_TRACEBACK=1 in the environment shows where it came from.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parsed = _parser().parse_args(arguments)
+    parsed = _parse(arguments)
     parsed.command = shlex.join(arguments)
     try:
         return parsed.verb(parsed)
@@ -45,6 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"aqqua {parsed.name}: {_one_line(error, parsed.name)}\n")
         return 2 if isinstance(error, MISTAKES) else 1
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments; overrides (key=value) may also stand behind options, where argparse leaves them over."""
+    parser = _parser()
+    parsed, left_over = parser.parse_known_args(arguments)
+    if hasattr(parsed, "overrides") and all("=" in word and word[0] != "-" for word in left_over):
+        parsed.overrides += left_over
+    elif left_over:
+        stray, verb = " ".join(left_over), f"aqqua {parsed.name}"
+        parser.exit(2, f"{verb}: unrecognized arguments: {stray}; see {verb} --help\n")
+    return parsed
 
 
 def _one_line(error: Exception, verb: str) -> str:

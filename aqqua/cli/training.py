@@ -22,7 +22,7 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
     from aqqua.config import load_config, to_yaml
     from aqqua.train.settings import PretrainConfig
 
-    config = load_config(PretrainConfig, _config_file(parsed.config), parsed.overrides)
+    config = load_config(PretrainConfig, config_file(parsed.config), parsed.overrides)
     if parsed.print_config:
         sys.stdout.write(to_yaml(config))
         return 0
@@ -35,7 +35,7 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _config_file(given: Path) -> Path:
+def config_file(given: Path) -> Path:
     """The user's file; or, where there is none, the one of that name that came with aqqua, which is said.
 
     An installed aqqua holds them in aqqua/configs (setup.py), a checkout beside the package.

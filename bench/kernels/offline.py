@@ -3,7 +3,8 @@
     python bench/kernels/offline.py                                 all, and write bench/results/offline.jsonl
     python bench/kernels/offline.py --architectures 90 --ops optim  some, and print them
 
-One JSON line per launch and architecture. Compute capabilities: 80 is A100, 90 H100 and H200, 100 B200.
+One JSON line per launch and architecture, with the commit and Triton's version. Compute capabilities: 80 is
+A100, 90 H100 and H200, 100 B200.
 tests/kernels/test_offline.py runs this and judges the lines.
 """
 
@@ -14,9 +15,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.pop("TRITON_INTERPRET", None)  # its kernels are Python functions, nothing to compile
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+
+from measure import commit
 
 from aqqua.kernels.offline import ARCHITECTURES, SHARED_LIMIT, compile_launch, every_launch
 
@@ -35,8 +41,9 @@ def main() -> None:
     whole = options.architectures is None and options.ops is None
     lines = []
     with ProcessPoolExecutor(options.workers) as pool:
+        about = {"commit": commit(), "triton": version("triton")}
         for row in pool.map(measure, tasks(options.architectures or ARCHITECTURES, options.ops)):
-            lines.append(json.dumps(row))
+            lines.append(json.dumps(row | about))
             print(lines[-1], flush=True)  # noqa: T201
     if whole:
         TABLE.write_text("\n".join(lines) + "\n")

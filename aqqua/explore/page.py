@@ -1,0 +1,254 @@
+"""The page of `aqqua plan`: images, their views, and what was done to each, to be judged by eye.
+
+One file without scripts, nothing fetched; the same input makes the same bytes. Ids and labels come
+from other people's files: they are escaped, and a content policy forbids whatever else they might try.
+Test: tests/explore/test_page.py.
+"""
+
+import math
+import unicodedata
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+from aqqua import __version__
+from aqqua.explore.parameters import Parameters
+from aqqua.explore.picture import (
+    Greys,
+    ScaleBar,
+    colour_of,
+    frame_of,
+    mask_svg,
+    original_svg,
+    outlines_svg,
+    view_svg,
+)
+from aqqua.explore.shown import Shown, ShownImage, ShownView
+from aqqua.render.reference import SMALLEST_SIGMA
+from aqqua.train.settings import PretrainConfig
+
+VIEW_PX = 280  # CSS pixels of the longest side of an image's views, about: magnifications are whole
+MOST_MAGNIFIED = 4
+ORIGINAL_PX = 420  # CSS pixels of the longer side of an original, at most
+SUFFIXES = (".html", ".htm")
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2126; --quiet: #5b656e; --paper: #fbfbfa; --line: #d5d9dc; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7ea; --quiet: #9aa4ad; --paper: #16191c; --line: #3a4147; }
+}
+body { margin: 1.5rem auto; padding: 0 1.25rem; max-width: 80rem; color: var(--ink); background: var(--paper);
+  font: 14px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.35rem; } h2 { font-size: 1.05rem; margin: 0; overflow-wrap: anywhere; }
+p { margin: .3rem 0; } .facts, figcaption, dd { color: var(--quiet); overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; } dd { margin: 0; }
+section { border-top: 1px solid var(--line); padding: 1rem 0 1.4rem; }
+.pictures { display: flex; flex-wrap: wrap; gap: .9rem; align-items: flex-start; margin: .7rem 0; }
+figure { margin: 0; } figcaption { font-size: 12px; }
+svg { display: block; image-rendering: pixelated; max-width: 100%; height: auto; }
+.original svg, .outlines svg { outline: 1px solid var(--line); }
+.key { display: inline-block; width: .7em; height: .7em; border-radius: 50%; }
+.bar { fill: var(--ink); }
+.box, polygon { fill: none; vector-effect: non-scaling-stroke; }
+.box { stroke: #2b8a3e; stroke-width: 1.5; stroke-dasharray: 5 4; }
+.global { stroke-width: 2.5; } .local { stroke-width: 1.2; }
+.hidden { fill: #be4bdb; fill-opacity: .6; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; }
+th, td { padding: .12rem .55rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+"""
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+HEADINGS = (
+    ("view", "G global, L local"),
+    ("grid", "patch rows × columns"),
+    ("px", "height × width that the model gets"),
+    ("µm/px", "of a pixel that the model gets; in brackets where it is kept from the model"),
+    ("scale", "pixels that the model gets per pixel of the image"),
+    ("angle", "how far the rectangle is turned in the image, clockwise"),
+    ("mirror", "flipped"),
+    ("gain", "contrast about the background"),
+    ("offset", "added grey, full scale = 1"),
+    ("inverted", "polarity"),
+    ("blur px", "σ of the defocus, pixels that the model gets"),
+    ("blur µm", "the same in micrometres"),
+    (
+        "σ source px",
+        f"of the one Gaussian (defocus, antialiasing); below {SMALLEST_SIGMA:g} left out",
+    ),
+    ("noise", "σ, full scale = 1"),
+    ("hidden", "share of the patches hidden from the student"),
+    ("cut", "share of the values beyond black or white on this page, not in the model"),
+)
+
+
+def write_page(shown: Shown, dataset: str, config: PretrainConfig, visit: int, out: Path) -> int:
+    """Write the page to a new file; returns its bytes.
+
+    Args:
+        shown: from aqqua.explore.shown.show.
+        dataset: its name, for the heading.
+
+    Raises:
+        FileExistsError: the file is there.
+    """
+    data = page(shown, dataset, config, visit).encode("utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("xb") as file:
+        file.write(data)
+    return len(data)
+
+
+def page(shown: Shown, dataset: str, config: PretrainConfig, visit: int) -> str:
+    """The whole page."""
+    greys = Greys.of(config.views)
+    patch_px = config.model.patch_px
+    sections = (_section(image, n, greys, patch_px) for n, image in enumerate(shown.images, 1))
+    title = f"Views of {len(shown.images)} images of {plain(dataset)}"
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8"/>',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+            f"<title>{title}</title>",
+            f"<style>{STYLE}</style>",
+            "</head>",
+            "<body>",
+            f"<h1>{title}</h1>",
+            *_preface(shown, config, visit, greys),
+            *sections,
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def plain(text: str) -> str:
+    """Someone else's text as text: marked-up characters escaped, those that are not seen made visible."""
+    seen = "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in text)
+    return escape(seen)
+
+
+def _preface(shown: Shown, config: PretrainConfig, visit: int, greys: Greys) -> Iterator[str]:
+    views, model, masks = config.views, config.model, config.masks
+    zero = "the image's own background" if views.subtract_background else f"grey {views.mean:g}"
+    facts = {
+        "drawn with": f"seed {config.seed}, visit {visit}; aqqua {__version__}, renderer {shown.renderer}",
+        "model": f"patches of {model.patch_px} px, {model.channels} "
+        f"channel{'s' if model.channels > 1 else ''}",
+        "greys of views": f"255 · ({greys.level:g} + {greys.slope:g} · x) for a value x that the model gets; "
+        f"x = 0 is {zero}, x = ±1 a difference of {views.std:g} of the full scale. Originals: as stored",
+        "outlines": "globals thick, locals thin; the dot is the corner of a view's first pixel; dashed green "
+        "is the box of the organism; outside the image is its background",
+        "violet": f"patches hidden from the student ({masks.odds:.0%} of globals; which, and how many, also "
+        "depends on the images that share a pack)",
+        "sizes": "the views of one image are magnified alike; a bar below each picture is its scale, by the "
+        "view's own µm/px",
+    }
+    yield "<dl>"
+    yield from (f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    yield "</dl>"
+
+
+def _section(image: ShownImage, number: int, greys: Greys, patch_px: int) -> str:
+    largest = max(max(view.values_hwC.shape[:2]) for view in image.views)
+    magnified = min(max(round(VIEW_PX / largest), 1), MOST_MAGNIFIED)
+    label = "no label" if image.label is None else plain(image.label)
+    rows_of_figures = (
+        _originals(image, number, patch_px, magnified),
+        _views(image, number, greys, patch_px, magnified, are_global=True),
+        _views(image, number, greys, patch_px, magnified, are_global=False),
+    )
+    rows = (_row(view, greys, patch_px) for view in image.views)
+    head = "".join(f'<th title="{escape(meaning)}">{name}</th>' for name, meaning in HEADINGS)
+    return "\n".join(
+        [
+            f'<section id="image-{number}">',
+            f"<h2>{number}. <bdi>{label}</bdi></h2>",
+            f'<p class="facts">{_facts(image)}; views ×{magnified}</p>',
+            *(f'<div class="pictures">{"".join(figures)}</div>' for figures in rows_of_figures),
+            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>',
+            *rows,
+            "</tbody></table></div>",
+            "</section>",
+        ]
+    )
+
+
+def _facts(image: ShownImage) -> str:
+    height, width = image.pixels.shape[:2]
+    top, left, bottom, right = image.box
+    kind = "grey" if image.pixels.ndim == 2 else "colour"
+    scale = "scale unknown" if math.isnan(image.um_per_px) else f"{image.um_per_px:.4g} µm/px"
+    background = ", ".join(map(str, image.background))
+    return (
+        f"<bdi>{plain(image.image_id)}</bdi>; <bdi>{plain(image.instrument)}</bdi>; "
+        f"{height} × {width} px, {kind}, {image.pixels.itemsize * 8} bit; {scale}; background {background}; "
+        f"organism in rows {top} to {bottom}, columns {left} to {right}"
+    )
+
+
+def _originals(image: ShownImage, number: int, patch_px: int, magnified: int) -> Iterator[str]:
+    _, _, width, height = frame_of(image, patch_px)
+    shown_px = min(float(magnified), ORIGINAL_PX / max(width, height))
+    svg, bar = original_svg(image, shown_px, f"i{number}")
+    yield _figure("original", svg, f"original, ×{shown_px:.2g}", bar)
+    outlines = outlines_svg(image, patch_px, shown_px, f"i{number}")
+    yield _figure("outlines", outlines, "where its views lie", None)
+
+
+def _views(
+    image: ShownImage, number: int, greys: Greys, patch_px: int, magnified: int, *, are_global: bool
+) -> Iterator[str]:
+    for view in image.views:
+        parameters = view.parameters
+        if parameters.is_global != are_global:
+            continue
+        key = f"i{number}{parameters.name}"
+        svg, bar = view_svg(view, greys, magnified, key)
+        swatch = f'<span class="key" style="background:{colour_of(parameters)}"></span> {parameters.name}'
+        yield _figure("view", svg, swatch, bar)
+        if view.mask is not None:
+            yield _figure("mask", mask_svg(view, patch_px, magnified, key), f"{swatch}, masked", None)
+
+
+def _figure(kind: str, svg: str, caption: str, bar: ScaleBar | None) -> str:
+    scale = "" if bar is None else f"<br/>{bar.text}"
+    return f'<figure class="{kind}">{svg}<figcaption>{caption}{scale}</figcaption></figure>'
+
+
+def _row(view: ShownView, greys: Greys, patch_px: int) -> str:
+    p = view.parameters
+    rows, columns = p.grid
+    hidden = "" if view.mask is None else f"{view.mask.mean():.0%}"
+    clipped = greys.clipped_share(view.values_hwC)
+    cells = [
+        f'<span class="key" style="background:{colour_of(p)}"></span> {p.name}',
+        f"{rows} × {columns}",
+        f"{rows * patch_px} × {columns * patch_px}",
+        _um_per_px(p),
+        f"{p.zoom:.3f}",
+        f"{p.angle_deg:.0f}°",
+        "yes" if p.mirrored else "",
+        f"{p.gain:.2f}",
+        f"{round(p.offset, 3) + 0.0:+.3f}",  # + 0.0: no minus before nothing
+        "yes" if p.inverted else "",
+        f"{p.blur_px:.2f}",
+        "?" if math.isnan(p.blur_um) else f"{p.blur_um:.3g}",
+        f"{p.sigma_source_px:.2f}",
+        f"{p.noise:.3f}",
+        hidden,
+        f"{clipped:.1%}" if clipped else "",
+    ]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _um_per_px(p: Parameters) -> str:
+    text = "unknown" if math.isnan(p.um_per_px) else f"{p.um_per_px:.4g}"
+    return f"({text})" if p.scale_hidden else text
