@@ -20,7 +20,7 @@ HEAD = """# Benchmarks
 
 Made by `python bench/report.py` from the rows under [results](results), which name commit, machine, versions
 and command of each figure. Ratios are of chains that took turns in one run; on a busy machine they hold,
-times do not.
+times do not. All on AMD EPYC, 2 cores; `isiis` is ISIIS of docs/isiis.md.
 """
 GPU_INTRO = """## Kernels on a GPU
 
@@ -48,9 +48,7 @@ def report() -> str:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[object]]) -> str:
@@ -60,11 +58,13 @@ def table(head: Sequence[str], body: Iterable[Sequence[object]]) -> str:
 
 def data_path() -> str:
     """What each part does, its bar, and who else did what in the same run."""
+    met = {True: "yes", False: "**no**", None: ""}
     body = [
-        (*line[:4], f"`{line.row.get('command', 'ingest.py')}`", line.row["commit"][:10])
+        (*line[:4], met[line.met], f"`{line.row.get('command', 'ingest.py')}`", line.row["commit"][:10])
         for line in lines_of(RESULTS / "cpu")
     ]
-    return table(("part", "bar", "measured", "beside it, in the same run", "bench/data", "commit"), body)
+    columns = ("part", "bar", "measured", "beside it, in the same run", "bar met", "bench/data", "commit")
+    return table(columns, body)
 
 
 def on_gpus() -> str:

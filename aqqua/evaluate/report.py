@@ -69,7 +69,8 @@ class Result:
             for probe, s in probes.items():
                 numbers = f"{s.macro_f1:9.3f} {s.accuracy:9.3f} {s.balanced_accuracy:9.3f}"
                 low, high = self.margins.get(name, {}).get(probe, (None, None))
-                ahead = "" if low is None else f"   {low:+.3f} to {high:+.3f}"
+                lead = self.scores["model"][probe].macro_f1 - s.macro_f1
+                ahead = "" if low is None else f"   {lead:+.3f} ({low:+.3f} to {high:+.3f})"
                 table.append(f"{name:10} {probe:19} {numbers}{ahead}")
         return [head, *table]
 

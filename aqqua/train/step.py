@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aqqua.kernels.prototype_loss import Projected
 from aqqua.objective.sinkhorn import Assignment
 from aqqua.objective.ssl import Losses, TeacherLogits
 from aqqua.train.data import StepData
 from aqqua.train.optim import apply_schedules, clip_gradients, ema_update
 from aqqua.train.run import Run
 from aqqua.train.schedule import rising
+
+ENTROPY_ROWS = 64  # of a pack: float32 probabilities of all of them are the [B, K] that kernels never store
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Outcome:
 
     losses: dict[str, float]  # dino, ibot, koleo, total; of the whole step
     grad_norms: dict[str, float]  # of each sub-module, before clipping
-    teacher_entropy: float  # nats, mean over the DINO targets of the first pack
+    teacher_entropy: float  # nats, mean over the first ENTROPY_ROWS DINO targets of the first pack
     taken: bool  # False: not finite, nothing was changed
 
 
@@ -96,5 +99,10 @@ def _mixed_precision(run: Run) -> torch.autocast:
 
 @torch.no_grad()
 def _entropy(taught: TeacherLogits, assignment: Assignment) -> float:
-    probabilities: Tensor = assignment.probabilities(taught.dino_BK)
+    rows = taught.dino_BK
+    if isinstance(rows, Projected):
+        rows = Projected(rows.z_RZ[:ENTROPY_ROWS], rows.w_KZ)
+    else:
+        rows = rows[:ENTROPY_ROWS]
+    probabilities: Tensor = assignment.probabilities(rows)
     return float(torch.special.entr(probabilities).sum(dim=1).mean())
