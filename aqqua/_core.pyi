@@ -193,3 +193,14 @@ def arrange(
     Specification, arguments and errors: arrange_reference and arrange of aqqua.kernels.attention.tiles.
     Letters and meanings: its Tiles.
     """
+
+def lay_out(
+    lengths_V: np.ndarray, tile_V: np.ndarray, row_V: np.ndarray, first: int, tiles: int, rows: int
+) -> np.ndarray:
+    """Token and sequence of each row of some tiles, int32 [tiles, 2, rows].
+
+    Specification: aqqua.kernels.attention.tiles.lay_out_reference.
+
+    Args:
+        first: number of the first of these tiles, which all have `rows` rows.
+    """

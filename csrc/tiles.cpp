@@ -15,6 +15,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -257,8 +258,48 @@ py::tuple arrange(const py::array &lengths, const std::vector<int32_t> &tile_row
     return py::make_tuple(order_J, start_B1, rows_B, tile_V, row_V, long_W);
 }
 
+// For each row of the tiles `first` to `first + tiles - 1`, all of `rows` rows: the token it holds, then the
+// sequence that token is of; -1 where it holds none.
+py::array_t<int32_t> lay_out(const py::array &lengths, const py::array &tile_of, const py::array &row_of,
+                             int64_t first, int64_t tiles, int64_t rows) {
+    constexpr const char *kLay = "lay_out", *fix = "take them from arrange";
+    const int64_t views = int64_t(lengths.size());
+    const int32_t *lengths_V = values_of<int32_t>(kLay, lengths, "lengths_V", {views}, fix);
+    const int32_t *tile_V = values_of<int32_t>(kLay, tile_of, "tile_V", {views}, fix);
+    const int32_t *row_V = values_of<int32_t>(kLay, row_of, "row_V", {views}, fix);
+    require(rows >= 1 && rows <= kMostRows, kLay, "rows must be 1 to " + std::to_string(kMostRows),
+            std::to_string(rows), fix);
+    require(first >= 0 && tiles >= 0 && tiles <= views, kLay, "tiles must be 0 to the number of sequences",
+            std::to_string(tiles) + " from " + std::to_string(first), fix);
+    py::array_t<int32_t> table({py::ssize_t(tiles), py::ssize_t(2), py::ssize_t(rows)});
+    int32_t *const at = table.mutable_data();
+    bool fits = true;
+    {
+        py::gil_scoped_release release;
+        std::fill_n(at, table.size(), -1);
+        int64_t token = 0;
+        for (int64_t v = 0; v < views; ++v) {
+            const int64_t length = lengths_V[v], tile = int64_t(tile_V[v]) - first, row = row_V[v];
+            if (tile >= 0 && tile < tiles) {
+                if (length < 1 || row < 0 || row + length > rows) {
+                    fits = false;
+                    break;
+                }
+                int32_t *const tokens = at + 2 * rows * tile + row;
+                std::iota(tokens, tokens + length, int32_t(token));
+                std::fill_n(tokens + rows, length, int32_t(v));
+            }
+            token += length;
+        }
+    }
+    require(fits, kLay, "every sequence must lie inside its tile", "one that does not", fix);
+    return table;
+}
+
 }  // namespace
 
 void register_tiles(py::module_ &module) {
     module.def("arrange", &arrange, py::arg("lengths_V"), py::arg("tile_rows"));
+    module.def("lay_out", &lay_out, py::arg("lengths_V"), py::arg("tile_V"), py::arg("row_V"),
+               py::arg("first"), py::arg("tiles"), py::arg("rows"));
 }

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from made_sizes import MadeDataset, make_lane
 
 from aqqua import _core
-from aqqua.kernels.attention.tiles import Tiles, arrange, arrange_reference, fillers
+from aqqua.kernels.attention.tiles import (
+    Tiles,
+    arrange,
+    arrange_reference,
+    fillers,
+    lay_out,
+    lay_out_reference,
+)
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import plan_views
 
@@ -192,3 +199,20 @@ def test_classes_that_do_not_rise_are_refused(served_by, tile_rows):
 def test_the_core_checks_by_itself(lengths_V, tile_rows, message):
     with pytest.raises(ValueError, match=message):
         _core.arrange(lengths_V, tile_rows)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 150), max_size=80), st.sampled_from([(64,), (64, 128), (16, 32, 64)]))
+def test_the_layout_is_that_of_its_specification(lengths, tile_rows):
+    tiles = arrange(np.array(lengths, np.int32), tile_rows)
+    for rows in tile_rows:
+        np.testing.assert_array_equal(lay_out(tiles, rows), lay_out_reference(tiles, rows))
+
+
+def test_a_layout_of_other_sequences_is_refused():
+    tiles = arrange(np.array([60, 4, 30], np.int32), (64,))
+    longer = dataclasses.replace(tiles, lengths_V=np.array([60, 5, 30], np.int32))
+    with pytest.raises(ValueError, match="every sequence must lie inside its tile"):
+        lay_out(longer, 64)
+    with pytest.raises(ValueError, match=r"lay_out: row_V must be contiguous int32 \[3\]"):
+        lay_out(dataclasses.replace(tiles, row_V=tiles.row_V[:2]), 64)

@@ -11,15 +11,11 @@ Test: tests/kernels/test_attention_schedule.py.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Int, Int32
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from aqqua.kernels.attention.tiles import Tiles
 
 NARROW, WIDE = 64, 128  # rows of the two kinds of tiles
 BLOCK = 64  # query rows of one program of a sequence too long for a tile
@@ -73,11 +69,14 @@ def make_schedule(
         ValueError: lengths are not on the CPU or not positive, or largest_tile is another number.
     """
     lengths_V = _checked(lengths, largest_tile)
-    from aqqua.kernels.attention.tiles import arrange  # needs the C++ core; the other backends do not
+    from aqqua.kernels.attention.tiles import (  # needs the C++ core; the other backends do not
+        arrange,
+        lay_out,
+    )
 
     tiles = arrange(lengths_V, tuple(rows for rows in (NARROW, WIDE) if rows <= largest_tile))
     starts_V = lengths_V.cumsum() - lengths_V
-    narrow, wide = (_tile_table(tiles, lengths_V, starts_V, rows) for rows in (NARROW, WIDE))
+    narrow, wide = (lay_out(tiles, rows) for rows in (NARROW, WIDE))
     over_V = tiles.tile_V < 0
     blocks = _block_table(np.flatnonzero(over_V & (lengths_V <= limit)), lengths_V, starts_V)
     long_W = np.flatnonzero(over_V & (lengths_V > limit))
@@ -124,25 +123,6 @@ def _tokens(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """starts[0], starts[0] + 1, ..., one run of `lengths` numbers after the other."""
     first = lengths.cumsum() - lengths
     return np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
-
-
-def _tile_table(
-    tiles: "Tiles", lengths_V: np.ndarray, starts_V: np.ndarray, rows: int
-) -> Int[np.ndarray, "B 2 R"]:
-    """Token row and sequence of each row of the tiles of this size."""
-    this_B = tiles.rows_B == rows
-    table = np.full((int(this_B.sum()), 2, rows), -1, np.int32)
-    held = tiles.tile_V >= 0
-    held[held] = this_B[tiles.tile_V[held]]
-    views = np.flatnonzero(held)
-    number_B = this_B.cumsum() - 1
-    place = number_B[tiles.tile_V[views]] * rows + tiles.row_V[views]
-    slots = _tokens(place, lengths_V[views])
-    at = slots + slots // rows * rows  # in the flat table: two rows of `rows` for each tile
-    flat = table.ravel()
-    flat[at] = _tokens(starts_V[views], lengths_V[views])
-    flat[at + rows] = np.repeat(views, lengths_V[views])
-    return table
 
 
 def _block_table(views: np.ndarray, lengths_V: np.ndarray, starts_V: np.ndarray) -> Int[np.ndarray, "B 4"]:

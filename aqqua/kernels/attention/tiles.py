@@ -8,7 +8,7 @@ rest best join it. (Best fit, the longest first, leaves 1.7 % of 64 rows empty o
 for nothing and cost small ones otherwise: a tile's work grows with the square of its rows. A sequence
 longer than every tile is left to another kernel.
 
-`arrange` is served by C++ (aqqua._core); `arrange_reference` is its specification.
+`arrange` and `lay_out` are served by C++ (aqqua._core); `*_reference` are their specifications.
 
 Letters: V sequences, J of them in tiles, W longer than any, B tiles.
 Test: tests/plan/test_attention_tiles.py. Timing and fill: bench/data/tiles.py.
@@ -74,6 +74,28 @@ def arrange(lengths_V: Integer[np.ndarray, " V"], tile_rows: tuple[int, ...]) ->
     """
     lengths_V = _checked(lengths_V, tile_rows)
     return Tiles(lengths_V, *_core.arrange(lengths_V, tile_rows))
+
+
+def lay_out(tiles: Tiles, rows: int) -> Int32[np.ndarray, "B 2 R"]:
+    """For each row of the tiles of R = `rows` rows: the token it holds, then the sequence that is of.
+
+    Tokens are numbered as the sequences stand; -1 in both where a row holds none.
+    """
+    these = tiles.tiles_of(rows)
+    return _core.lay_out(tiles.lengths_V, tiles.tile_V, tiles.row_V, these.start, len(these), rows)
+
+
+def lay_out_reference(tiles: Tiles, rows: int) -> Int32[np.ndarray, "B 2 R"]:
+    """The specification of `lay_out`."""
+    these = tiles.tiles_of(rows)
+    table = np.full((len(these), 2, rows), -1, np.int32)
+    starts_V = np.cumsum(tiles.lengths_V) - tiles.lengths_V
+    for number, tile in enumerate(these):
+        for view in tiles.order_J[tiles.start_B1[tile] : tiles.start_B1[tile + 1]]:
+            length, row = tiles.lengths_V[view], tiles.row_V[view]
+            table[number, 0, row : row + length] = starts_V[view] + np.arange(length)
+            table[number, 1, row : row + length] = view
+    return table
 
 
 def arrange_reference(lengths_V: Integer[np.ndarray, " V"], tile_rows: tuple[int, ...]) -> Tiles:
