@@ -23,6 +23,7 @@ def ingest_paths(
     *,
     only: str | None = None,
     seed: int = 0,
+    keep_encoded: bool = False,
     workers: int | None = None,
     command: str = "",
     progress: Progress | None = None,
@@ -39,6 +40,7 @@ def ingest_paths(
         options: what the user says of all images.
         only: the one reader to use; None looks at the files.
         seed: of the shuffle.
+        keep_encoded: hold original image files instead of pixels, where they can be (aqqua.store.write).
         workers: decoding processes; None is one per core.
         command: how the dataset is made, kept in its manifest.
         progress: called with the stage, what is done and what there is in all: bins in the stage
@@ -54,7 +56,9 @@ def ingest_paths(
     options = _spelled(options, note)
     trees = _open_all(paths, out.with_name(out.name + ".download"), progress)
     found = ((tree, find(tree, options, only)) for tree in trees)
-    return ingest(found, out, seed=seed, workers=workers, progress=progress, command=command)
+    return ingest(
+        found, out, seed=seed, keep_encoded=keep_encoded, workers=workers, progress=progress, command=command
+    )
 
 
 def _check(
@@ -141,6 +145,10 @@ def report_lines(report: IngestReport) -> list[str]:
         f"{report.dataset_bytes / mb:.1f} MB on disk for {report.pixel_bytes / mb:.1f} MB of pixels "
         f"(the original files: {report.original_bytes / mb:.1f} MB), "
         f"{report.blocks} blocks in {report.parts} parts",
+    ]
+    lines += [
+        f"  kept as the original {name}: {kept['images']} images, {kept['bytes'] / mb:.1f} MB"
+        for name, kept in report.encoded.items()
     ]
     lines += [f"  quarantined: {reason} {count}" for reason, count in sorted(report.reasons.items())]
     if report.duplicate_groups:

@@ -23,6 +23,8 @@ def lines_of(folder: Path) -> Iterator[Line]:
     """Of the newest row of each benchmark; of each size where it is run for several."""
     for name, (say, key) in PARTS.items():
         path = folder / f"{name}.jsonl"
+        if not path.exists():  # not measured yet
+            continue
         found = {row.get(key): row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
         for value in sorted(found, key=lambda value: value or 0):
             yield from say(found[value])
@@ -132,6 +134,19 @@ def _read(r: Row) -> Iterator[Line]:
     )
 
 
+def _encoded(r: Row) -> Iterator[Line]:
+    speed, share = r["images_per_core_s"], r["share_of_equal_images"]
+    peers = [f"{name} {speed[name]:,} ({share[name]:.0%} equal)" for name in share]
+    yield Line(
+        f"images from original {' and '.join(r['formats'])} files",
+        "the pixels of ingest, bit for bit",
+        f"{speed['encoded']:,} images/s a core, {r['encoded_dataset_bytes_per_image']:,.0f} bytes an image",
+        f"stored pixels {speed['pixels']:,}, {r['pixels_dataset_bytes_per_image']:,.0f} bytes; files alone: "
+        + "; ".join(peers + [f"{name} not run" for name in r["not_run"]]),
+        r,
+    )
+
+
 def _end_to_end(r: Row) -> Iterator[Line]:
     grey, rgb = r["ours_grey"], r["ours_rgb"]
     yield Line(
@@ -150,6 +165,7 @@ def _end_to_end(r: Row) -> Iterator[Line]:
 PARTS: dict[str, tuple[Callable[[Row], Iterator[Line]], str]] = {
     "ingest": (_ingest, "workers"),
     "read": (_read, ""),
+    "encoded": (_encoded, "input"),
     "order": (_order, ""),
     "plan": (_plan, ""),
     "pack": (_pack, "pack_tokens"),

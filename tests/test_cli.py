@@ -183,6 +183,24 @@ def test_ingest_options_reach_the_rows(tmp_path, say):
     assert facts == {(11.5, "CPICS", "CC-BY-4.0")}
 
 
+def test_original_files_are_kept_and_counted(tmp_path, say):
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(("a.png", "b.png", "c.jpg", "d.bmp")):
+        pixels = np.full((8, 9 + number), 90 + number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    out = tmp_path / "d"
+    said = say("ingest", str(tmp_path / "in"), "--out", str(out), "--keep-encoded", "--workers", "1")
+    assert re.findall(r"kept as the original (\w+): (\d) images", said) == [("JPEG", "1"), ("PNG", "2")]
+    facts = json.loads(say("dataset", "info", str(out), "--json"))
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "in").iterdir()}
+    assert facts["encoded"] == {
+        "JPEG": {"images": 1, "bytes": sizes["c.jpg"]},
+        "PNG": {"images": 2, "bytes": sizes["a.png"] + sizes["b.png"]},
+    }
+    assert re.search(r"encoded\n +JPEG\n +bytes +\d+\n +images +1\n", say("dataset", "info", str(out)))
+    assert "whole" in say("dataset", "verify", str(out), "--deep")
+
+
 def test_in_a_real_process(tmp_path):
     done = shell("ingest", str(tmp_path / "absent"), "--out", str(tmp_path / "d"), "--um-per-px", "-1")
     assert done.returncode == 2

@@ -55,6 +55,11 @@ def add_ingest(verbs: Any) -> None:
     parser.add_argument("--column", action="append", default=[], metavar="FIELD=COLUMN",
                         help="folder reader: column of a field, e.g. label=taxon; repeatable")  # fmt: skip
     parser.add_argument("--no-folder-labels", action="store_true", help="folder names are not classes")
+    parser.add_argument(
+        "--keep-encoded",
+        action="store_true",
+        help="store JPEG, PNG and TIFF files as they are, not pixels",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle")
     parser.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
 
@@ -73,7 +78,7 @@ def _run_ingest(parsed: argparse.Namespace) -> int:
 
         report = ingest_paths(
             parsed.paths, parsed.out, _read_options(parsed), only=parsed.format, seed=parsed.seed,
-            workers=parsed.workers, command=parsed.command, progress=show,
+            keep_encoded=parsed.keep_encoded, workers=parsed.workers, command=parsed.command, progress=show,
             note=lambda line: bar.say(f"note: {line}"),
         )  # fmt: skip
     answer(parsed, asdict(report), report_lines(report))

@@ -36,11 +36,15 @@ class FooterImage:
     footer_px: int = FOOTER_PX
 
     def load(self, tree: Tree) -> np.ndarray:
-        pixels = EncodedImage(self.member).load(tree)
+        return self.load_with_file(tree)[0]
+
+    def load_with_file(self, tree: Tree) -> tuple[np.ndarray, bytes | None]:
+        """The pixels, and the file's bytes where nothing is cut."""
+        pixels, data = EncodedImage(self.member).load_with_file(tree)
         cut = footer_rows(pixels, self.footer_px)
         if cut >= len(pixels):
             raise RejectedInputError("not_an_organism", f"only a footer: {len(pixels)} rows of {cut}")
-        return np.ascontiguousarray(pixels[: len(pixels) - cut])
+        return np.ascontiguousarray(pixels[: len(pixels) - cut]), None if cut else data
 
 
 def footer_rows(pixels: np.ndarray, footer_px: int = FOOTER_PX) -> int:

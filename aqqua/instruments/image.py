@@ -10,6 +10,7 @@ Tests: tests/instruments/test_image.py.
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +45,14 @@ class EncodedImage:
     footer_px: int = 0
 
     def load(self, tree: Tree) -> np.ndarray:
+        return self.load_with_file(tree)[0]
+
+    def load_with_file(self, tree: Tree) -> tuple[np.ndarray, bytes | None]:
+        """The pixels, and the file's bytes where its image is all of these and nothing else."""
+        data = None
         if self.box is None:
-            pixels = decode(_read_file(tree, self.member))
+            data = _read_file(tree, self.member)
+            pixels = decode(data)
             if pixels.shape[:2] in FRAME_SIZES:
                 raise RejectedInputError(
                     "not_an_organism", f"a whole camera frame of {pixels.shape[0]}×{pixels.shape[1]}"
@@ -57,10 +64,10 @@ class EncodedImage:
                 raise RejectedInputError(
                     "not_an_organism", f"only a footer: {len(pixels)} rows of {self.footer_px}"
                 )
-            pixels = pixels[: -self.footer_px]
+            pixels, data = pixels[: -self.footer_px], None
         if pixels.max() == 1 and pixels.min() == 0:
             raise RejectedInputError("not_an_organism", "a mask: its only values are 0 and 1")
-        return np.ascontiguousarray(pixels)
+        return np.ascontiguousarray(pixels), data
 
 
 def _cut(pixels: np.ndarray, box: Box) -> np.ndarray:
@@ -119,8 +126,21 @@ def _decode_collage(tree: Tree, member: str) -> np.ndarray:
     return pixels
 
 
-def decode(data: bytes) -> np.ndarray:
+def _any_image(_image: Image.Image) -> None:
+    """Nothing more is asked of an image."""
+
+
+def decode(
+    data: bytes,
+    formats: tuple[str, ...] = FORMATS,
+    check_header: Callable[[Image.Image], None] = _any_image,
+) -> np.ndarray:
     """Pixels of an encoded image: (H, W) or (H, W, 3), uint8 or uint16.
+
+    Args:
+        data: a whole file.
+        formats: those it may have, of FORMATS.
+        check_header: sees the image before any pixel is decoded; may raise RejectedInputError.
 
     Raises:
         RejectedInputError: empty_file, image_too_large, truncated_image, unreadable_image,
@@ -129,14 +149,15 @@ def decode(data: bytes) -> np.ndarray:
     if not data:
         raise RejectedInputError("empty_file", "0 bytes")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            check_header(image)
             return _decode_opened(image)
     except RejectedInputError:
         raise
     except Image.DecompressionBombError as error:
         raise RejectedInputError("image_too_large", str(error)) from error
     except UnidentifiedImageError as error:
-        raise RejectedInputError("unreadable_image", f"not a {', '.join(FORMATS)} file") from error
+        raise RejectedInputError("unreadable_image", f"not a {', '.join(formats)} file") from error
     except Exception as error:  # decoders meet hostile bytes with SyntaxError, struct.error, KeyError, ...
         reason: Reason = "truncated_image" if "truncated" in str(error).lower() else "unreadable_image"
         raise RejectedInputError(reason, f"{type(error).__name__}: {error}") from error

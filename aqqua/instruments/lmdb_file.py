@@ -37,6 +37,10 @@ class LmdbImage:
     is_frame: bool
 
     def load(self, tree: Tree) -> np.ndarray:
+        return self.load_with_file(tree)[0]
+
+    def load_with_file(self, tree: Tree) -> tuple[np.ndarray, bytes | None]:
+        """The pixels, and the value where it is an image file."""
         database = open_database(tree, self.member)
         try:
             with database.begin() as view:
@@ -45,7 +49,7 @@ class LmdbImage:
             raise RejectedInputError("io_error", f"{type(error).__name__}: {error}") from error
         if value is None:
             raise RejectedInputError("missing_image", f"no value under key {self.key!r}")
-        return unpack_frame(value) if self.is_frame else decode(value)
+        return (unpack_frame(value), None) if self.is_frame else (decode(value), value)
 
 
 def open_database(tree: Tree, member: str) -> Any:

@@ -64,6 +64,19 @@ class PixelSource(Protocol):
         ...
 
 
+@runtime_checkable
+class FileSource(PixelSource, Protocol):
+    """Pixels that may be all that an image file holds."""
+
+    def load_with_file(self, tree: Tree) -> tuple[np.ndarray, bytes | None]:
+        """What `load` gives, and the bytes of the file if it holds just that image; else None.
+
+        Raises:
+            RejectedInputError: as `load`.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One image with all that its source says of it. Unknown is None, never 0 or a guess."""

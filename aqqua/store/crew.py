@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from aqqua.instruments.record import Record
 from aqqua.instruments.tree import Tree
-from aqqua.store.decode import Chunk, Decoded, Decoder, refuse
+from aqqua.store.decode import Chunk, Decoded, Decoder, Decoding, refuse
 from aqqua.store.shuffle import SpillFile
 
 CHUNK_LIMIT_S = 120.0  # a chunk takes 0.1 s; one that passes this is tried again record by record
@@ -77,7 +77,7 @@ class _Failure:
 
 
 def decode_chunks(
-    chunks: Iterable[Chunk], folder: Path, seed: int, workers: int
+    chunks: Iterable[Chunk], folder: Path, decoding: Decoding, workers: int
 ) -> Generator[Decoded | list[SpillFile], None, None]:
     """One `Decoded` per chunk or part of it, in any order; then the spill files.
 
@@ -88,20 +88,20 @@ def decode_chunks(
         RuntimeError: a worker could not start or write its rows, or workers keep dying.
     """
     if workers:
-        yield from _decode_in_processes(chunks, folder, seed, workers)
+        yield from _decode_in_processes(chunks, folder, decoding, workers)
         return
-    decoder = Decoder(folder, "w0", seed)
+    decoder = Decoder(folder, "w0", decoding)
     for tree, records in chunks:
         yield decoder.decode(tree, records)
     yield decoder.finish()
 
 
 def _decode_in_processes(
-    chunks: Iterable[Chunk], folder: Path, seed: int, workers: int
+    chunks: Iterable[Chunk], folder: Path, decoding: Decoding, workers: int
 ) -> Iterator[Decoded | list[SpillFile]]:
     stream = iter(chunks)
     first = list(islice(stream, workers))  # no more processes than chunks
-    crew = _Crew(folder, seed)
+    crew = _Crew(folder, decoding)
     try:
         crew.hire(len(first))
         yield from crew.decode(chain(first, stream))
@@ -112,8 +112,8 @@ def _decode_in_processes(
 class _Crew:
     """Hands out work, replaces workers that are lost, and sees that every record comes out once."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: Path, decoding: Decoding) -> None:
+        self._folder, self._decoding = folder, decoding
         self._hired = self._fruitless = 0
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, _Worker] = {}
@@ -122,7 +122,7 @@ class _Crew:
 
     def hire(self, workers: int) -> None:
         for _ in range(workers):
-            worker = _Worker(self._folder, f"w{self._hired}", self._seed)
+            worker = _Worker(self._folder, f"w{self._hired}", self._decoding)
             self._busy[worker.pipe] = worker  # until it says that it is ready
             self._hired += 1
 
@@ -199,7 +199,7 @@ class _Crew:
 class _Worker:
     """The near end of one worker process."""
 
-    def __init__(self, folder: Path, name: str, seed: int) -> None:
+    def __init__(self, folder: Path, name: str, decoding: Decoding) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, far_end = context.Pipe()
         self.ready = False
@@ -211,7 +211,7 @@ class _Worker:
         self._folder, self._name = folder, name
         self._tree: Tree | None = None
         self._process: BaseProcess = context.Process(
-            target=_serve, args=(far_end, folder, name, seed), name=f"ingest-{name}", daemon=True
+            target=_serve, args=(far_end, folder, name, decoding), name=f"ingest-{name}", daemon=True
         )
         self._process.start()
         far_end.close()
@@ -274,13 +274,13 @@ class _Worker:
         return f"ingest: {must}, got exit code {self._process.exitcode} ({why}); {fix}"
 
 
-def _serve(pipe: Connection, folder: Path, name: str, seed: int) -> None:
+def _serve(pipe: Connection, folder: Path, name: str, decoding: Decoding) -> None:
     """The worker process: carry out orders until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it stops us
     pa.set_cpu_count(1)
     tree: Tree | None = None
     try:
-        decoder = Decoder(folder, name, seed)
+        decoder = Decoder(folder, name, decoding)
         pipe.send(_Answer(Decoded(0, {}), []))
         while True:
             order: _Order = pipe.recv()

@@ -13,12 +13,19 @@ import pyarrow as pa
 from aqqua.instruments.record import Reason, Record, RejectedInputError
 from aqqua.instruments.tree import Tree
 from aqqua.store.rows import ORDERED_SCHEMA, SPILL_SCHEMA, row_of
-from aqqua.store.schema import SCHEMA
 from aqqua.store.shuffle import Spill, SpillFile, shuffled_order
 
 CHUNK = 256  # records decoded at once, about 0.1 s of work
 
 Chunk = tuple[Tree, list[Record]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How records become rows."""
+
+    seed: int  # of the shuffle
+    keep_encoded: bool = False  # rows hold original image files instead of pixels, where they can
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,8 @@ def refuse(tree: Tree, record: Record, reason: Reason, detail: str) -> Refused:
 class Decoder:
     """Turns chunks of records into spilled rows, in this process."""
 
-    def __init__(self, folder: Path, name: str, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, folder: Path, name: str, decoding: Decoding) -> None:
+        self._decoding = decoding
         self._spill = Spill(folder, name, ORDERED_SCHEMA)
 
     def decode(self, tree: Tree, records: list[Record]) -> Decoded:
@@ -55,7 +62,7 @@ class Decoder:
         refused: dict[int, Refused] = {}
         for place, record in enumerate(records):
             try:
-                rows.append(row_of(tree, record))
+                rows.append(row_of(tree, record, self._decoding.keep_encoded))
             except RejectedInputError as error:
                 refused[place] = refuse(tree, record, error.reason, error.detail)
         if rows:
@@ -76,6 +83,6 @@ class Decoder:
 
     def _table(self, rows: list[tuple[Any, ...]]) -> pa.Table:
         columns = [pa.array(v, f.type) for v, f in zip(zip(*rows, strict=True), SPILL_SCHEMA, strict=True)]
-        key = columns[SCHEMA.get_field_index("key")].to_numpy()
-        columns.append(pa.array(shuffled_order(self._seed, key)))
+        key = columns[SPILL_SCHEMA.get_field_index("key")].to_numpy()
+        columns.append(pa.array(shuffled_order(self._decoding.seed, key)))
         return pa.Table.from_arrays(columns, schema=ORDERED_SCHEMA)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from aqqua import __version__
 from aqqua.store.parts import Part
-from aqqua.store.schema import DUPLICATES, FORMAT, MANIFEST, QUARANTINE, SAMPLES, SCHEMA_VERSION
+from aqqua.store.schema import DUPLICATES, FORMAT, MANIFEST, QUARANTINE, SAMPLES, SCHEMAS
 
 TABLES = (QUARANTINE, SAMPLES, DUPLICATES)
 _Count = Annotated[int, Field(ge=0)]
@@ -46,6 +46,11 @@ class _Instrument(BaseModel):
     pixel_bytes: _Count
 
 
+class _Encoded(BaseModel):
+    images: _Positive
+    bytes: _Positive
+
+
 class _Manifest(BaseModel):
     """What readers rely on; other keys may be there. Sums are verify's to check."""
 
@@ -59,15 +64,16 @@ class _Manifest(BaseModel):
     instruments: dict[str, _Instrument]
     original_bytes: _Count
     pixel_bytes: _Count
+    encoded: dict[str, _Encoded] = {}  # original files by format; no key in datasets that keep none
     parts: list[_PartFile]
     tables: list[_File]
 
 
-def write_manifest(folder: Path, facts: dict[str, Any], parts: list[Part], command: str) -> int:
-    """Write dataset.json; returns the bytes of the whole dataset, itself included."""
+def write_manifest(folder: Path, version: int, facts: dict[str, Any], parts: list[Part], command: str) -> int:
+    """Write dataset.json of a schema version; returns the bytes of the whole dataset, itself included."""
     manifest = {
         "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": version,
         "made_by": {"aqqua": __version__, "command": command},
         **facts,
         "parts": [{"rows": p.rows, "blocks": p.blocks, **_file(folder / p.name)} for p in parts],
@@ -96,9 +102,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f'dataset: {file} must say "format": "{FORMAT}"; this folder is something else')
     version = manifest.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or version not in SCHEMAS:
         raise ValueError(
-            f"dataset: schema version must be at most {SCHEMA_VERSION}, got {version} in {path}; update aqqua"
+            f"dataset: schema version must be at most {max(SCHEMAS)}, got {version} in {path}; update aqqua"
         )
     _check(file, manifest)
     return manifest

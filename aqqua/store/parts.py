@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aqqua.store.decode import Refused
-from aqqua.store.schema import BLOCKS_PER_PART, SCHEMA, WORDS
+from aqqua.store.schema import BLOCKS_PER_PART, WORDS
 from aqqua.store.shuffle import ORDER, Spill, SpillFile, sorted_tables
 from aqqua.store.stats import Statistics
 
@@ -32,7 +32,7 @@ COMPRESSION_LEVEL = 9
 PAGE_BYTES = 1 << 20
 MAX_WIDTH = 16  # parts written side by side
 LEAST_BLOCKS = 16  # a small dataset is not cut into tiny files: 8,192 images a part at least
-DICTIONARY_ENCODED = [*WORDS, "label", "label_status", "licence"]
+DICTIONARY_ENCODED = [*WORDS, "label", "label_status", "licence", "format"]
 _CONTENT_SCHEMA = pa.schema(
     [("content", pa.binary(16)), ("image_id", pa.string()), ("label", pa.string()), (ORDER, pa.uint64())]
 )
@@ -58,24 +58,26 @@ class Written:
     refused: list[Refused] = field(default_factory=list)
     contents: list[SpillFile] = field(default_factory=list)  # (content, image id, label) by content
     statistics: dict[str, Any] = field(default_factory=dict)
+    encoded: dict[str, dict[str, int]] = field(default_factory=dict)  # of kept files, by format
 
 
 def write_parts(
     folder: Path,
     spill: Path,
     spilled: list[SpillFile],
+    schema: pa.Schema,
     block_rows: int,
     threads: int,
     tell: Callable[[str, int, int | None], None],
 ) -> Written:
-    """Sort the spilled rows and write part-00000.parquet, part-00001.parquet, …"""
+    """Sort the spilled rows and write them as `schema` has it: part-00000.parquet, part-00001.parquet, …"""
     written, statistics = Written(), Statistics()
     total = sum(file.rows for file in spilled)
     width = min(max(total // block_rows // LEAST_BLOCKS, 1), MAX_WIDTH)
     in_order = sorted_tables(spilled, ["image_id", "source", "content"])
     with (
         Spill(spill, "content", _CONTENT_SCHEMA) as contents,
-        PartWriters(folder, width, block_rows, threads) as writers,
+        PartWriters(folder, schema, width, block_rows, threads) as writers,
     ):
         for block in _blocks(_without_repeated_ids(in_order, written.refused), block_rows):
             writers.add(block)
@@ -86,7 +88,7 @@ def write_parts(
             tell("write", written.rows + len(written.refused), total)
         written.parts = writers.finish()
         written.contents = contents.finish()
-    written.statistics = statistics.summary()
+    written.statistics, written.encoded = statistics.summary(), statistics.encoded()
     written.pixel_bytes = sum(facts["pixel_bytes"] for facts in written.statistics.values())
     return written
 
@@ -94,16 +96,16 @@ def write_parts(
 class _Slot:
     """One part of the group being written; at most one block waits for it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.rows = self.blocks = 0
         self.pending: Future[None] | None = None
         self.writer = pq.ParquetWriter(
             path,
-            SCHEMA,
+            schema,
             compression="zstd",
             compression_level=COMPRESSION_LEVEL,
-            use_dictionary=DICTIONARY_ENCODED,
+            use_dictionary=[name for name in DICTIONARY_ENCODED if name in schema.names],
             write_statistics=["time", "lat", "lon", "depth_m", "label", "instrument", "height", "width"],
             write_page_checksum=True,
             data_page_size=PAGE_BYTES,
@@ -119,8 +121,8 @@ class _Slot:
 class PartWriters:
     """Deals blocks out to a group of parts that threads write side by side."""
 
-    def __init__(self, folder: Path, width: int, block_rows: int, threads: int) -> None:
-        self._folder, self._width, self._block_rows = folder, width, block_rows
+    def __init__(self, folder: Path, schema: pa.Schema, width: int, block_rows: int, threads: int) -> None:
+        self._folder, self._schema, self._width, self._block_rows = folder, schema, width, block_rows
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="parts")
         self._slots: list[_Slot] = []
         self._dealt = 0  # blocks of the current group
@@ -139,7 +141,7 @@ class PartWriters:
             self._close_group()
         number = self._dealt % self._width
         if number == len(self._slots):
-            self._slots.append(_Slot(self._folder / f"building-{number}.parquet"))
+            self._slots.append(_Slot(self._folder / f"building-{number}.parquet", self._schema))
         slot = self._slots[number]
         slot.wait()
         slot.pending = self._pool.submit(self._write, slot, block)
@@ -152,7 +154,7 @@ class PartWriters:
         return self._parts
 
     def _write(self, slot: _Slot, block: pa.Table) -> None:
-        slot.writer.write_table(_as_stored(block), row_group_size=self._block_rows)
+        slot.writer.write_table(_as_stored(block, self._schema), row_group_size=self._block_rows)
 
     def _close_group(self) -> None:
         """Close the parts and number them, the one with the latest block (maybe a short one) last."""
@@ -198,12 +200,12 @@ def _blocks(tables: Iterator[pa.Table], block_rows: int) -> Iterator[pa.Table]:
         yield rest
 
 
-def _as_stored(block: pa.Table) -> pa.Table:
+def _as_stored(block: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = [
         pc.dictionary_encode(block[name].combine_chunks()) if name in WORDS else block[name]
-        for name in SCHEMA.names
+        for name in schema.names
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _contents(block: pa.Table) -> pa.Table:

@@ -1,8 +1,8 @@
 """Reading a dataset: blocks of images, or columns alone.
 
 Opening costs one manifest whatever the number of images. A block's pixels are views into one
-Arrow buffer; nothing is copied until someone writes to them. Every page's checksum is verified
-while it is read.
+Arrow buffer; nothing is copied until someone writes to them. Where rows hold original files, these are
+decoded while the block is read (aqqua.store.unpack). Every page's checksum is verified while it is read.
 Test: tests/store/test_read.py. Timing: bench/data/ingest.py.
 """
 
@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aqqua.store.manifest import file_sha256, read_manifest
-from aqqua.store.schema import MANIFEST, SCHEMA, SIZE_COLUMNS, WORDS
+from aqqua.store.schema import IMAGE_COLUMNS, MANIFEST, SCHEMAS, SIZE_COLUMNS, WORDS
 from aqqua.store.sizes import Sizes
+from aqqua.store.unpack import BadRowError, one_piece, unpack
 
 OPEN_PARTS = 64  # per thread: a file handle and about 1 MB of footer each
 
@@ -57,6 +58,8 @@ class Dataset:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        self._version: int = manifest["schema_version"]
+        self.schema: pa.Schema = SCHEMAS[self._version]
         self.rows: int = manifest["rows"]
         self._parts: list[dict[str, Any]] = manifest["parts"]
         part_blocks = np.array([part["blocks"] for part in self._parts], np.int64)
@@ -115,24 +118,30 @@ class Dataset:
             DamagedError: a part is damaged, or an image's bytes do not fit its declared size.
             OSError: the file cannot be read now.
         """
-        _check_columns(columns)
-        needed = {*SIZE_COLUMNS, "pixels", *columns}
-        table = self._read(block, [name for name in SCHEMA.names if name in needed])
+        self._check_columns(columns)
+        needed = {*SIZE_COLUMNS, *IMAGE_COLUMNS, *columns}
+        table = self._read(block, [name for name in self.schema.names if name in needed])
         try:  # page headers have no checksum: they can turn words into numbers of words that are not there
             for name in needed.intersection(WORDS):
                 table[name].validate(full=True)
-            sizes, (offsets, data) = _sizes(table), _binary(table["pixels"])
+            sizes = _sizes(table)
+            offsets, data = unpack(table, sizes, self.manifest["pixel_bytes"])
+        except BadRowError as error:
+            name, group = self.place(block)
+            raise DamagedError(
+                f"dataset: {self.path / name} row group {group} {error}; the file is damaged: "
+                "see aqqua dataset verify"
+            ) from error
         except (pa.ArrowInvalid, ValueError, TypeError, IndexError) as error:
             raise self._damaged(block, str(error)) from error
-        self._check_lengths(block, sizes, np.diff(offsets))
         return Block(sizes, offsets, data), table.select(list(columns))
 
     def table(self, columns: Sequence[str], blocks: Sequence[int] | None = None) -> pa.Table:
         """Columns of all blocks, or of some, in the order of the dataset."""
-        _check_columns(columns)
+        self._check_columns(columns)
         wanted = range(self.blocks) if blocks is None else blocks
         tables = [self._read(block, list(columns)) for block in wanted]
-        empty = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
+        empty = _schema_of(self._version, tuple(columns)).empty_table()
         return pa.concat_tables(tables).unify_dictionaries() if tables else empty
 
     def iter_blocks(self) -> Iterator[Block]:
@@ -175,7 +184,8 @@ class Dataset:
                 f"dataset: {self.path / name} row group {group} must hold {rows} rows, got {len(table)}; "
                 "the file is not the one of the manifest"
             )
-        if not table.schema.equals(wanted := _schema_of(tuple(columns))):  # the footer has no checksum
+        wanted = _schema_of(self._version, tuple(columns))
+        if not table.schema.equals(wanted):  # the footer has no checksum
             raise self._damaged(block, f"columns of {table.schema.types} instead of {wanted.types}")
         return table
 
@@ -205,39 +215,21 @@ class Dataset:
         if file is not None:
             file.close()
 
-    def _check_lengths(self, block: int, sizes: Sizes, lengths: np.ndarray) -> None:
-        pixels = sizes.height.astype(np.int64) * sizes.width
-        declared = pixels * sizes.channels * (sizes.bits // 8)
-        legal = (
-            (sizes.height > 0)
-            & (sizes.width > 0)
-            & ((sizes.channels == 1) | (sizes.channels == 3))
-            & ((sizes.bits == 8) | (sizes.bits == 16))
-        )
-        wrong = np.flatnonzero((declared != lengths) | ~legal)
-        if len(wrong):
-            name, group = self.place(block)
-            i = int(wrong[0])
-            raise DamagedError(
-                f"dataset: {self.path / name} row group {group} row {i} must be height × width × channels × "
-                f"bits / 8 = {sizes.height[i]}×{sizes.width[i]}×{sizes.channels[i]}×{sizes.bits[i]}/8 bytes, "
-                f"got {lengths[i]}; the file is damaged: see aqqua dataset verify"
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        unknown = [name for name in columns if name not in self.schema.names]
+        if unknown:
+            raise ValueError(
+                f"dataset: columns must be among {', '.join(self.schema.names)}, got {unknown[0]!r}"
             )
 
 
-def _check_columns(columns: Sequence[str]) -> None:
-    unknown = [name for name in columns if name not in SCHEMA.names]
-    if unknown:
-        raise ValueError(f"dataset: columns must be among {', '.join(SCHEMA.names)}, got {unknown[0]!r}")
-
-
 @lru_cache(16)
-def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([SCHEMA.field(name) for name in columns])
+def _schema_of(version: int, columns: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([SCHEMAS[version].field(name) for name in columns])
 
 
 def _sizes(table: pa.Table) -> Sizes:
-    names = _one_piece(table["instrument"].unify_dictionaries())
+    names = one_piece(table["instrument"].unify_dictionaries())
     sides = [table[f"box_{side}"].to_numpy() for side in ("top", "left", "bottom", "right")]
     return Sizes(
         key=table["key"].to_numpy(),
@@ -246,23 +238,8 @@ def _sizes(table: pa.Table) -> Sizes:
         channels=table["channels"].to_numpy(),
         bits=table["bits"].to_numpy(),
         um_per_px=table["um_per_px"].to_numpy().astype(np.float32, copy=False),  # null becomes NaN
-        background=_one_piece(table["background"]).flatten().to_numpy().reshape(-1, 3),
+        background=one_piece(table["background"]).flatten().to_numpy().reshape(-1, 3),
         box=np.stack(sides, axis=1),
         instrument=names.indices.to_numpy(),
         instrument_names=tuple(names.dictionary.to_pylist()),
     )
-
-
-def _binary(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each value starts [I + 1] int64, and the bytes, read-only."""
-    values = _one_piece(column)
-    _, offsets, data = values.buffers()
-    bytes_ = np.frombuffer(data, np.uint8)
-    bytes_.flags.writeable = False  # views share it, from image to image
-    return np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1], bytes_
-
-
-def _one_piece(column: pa.ChunkedArray) -> pa.Array:
-    """The column itself where it is in one piece, as a row group nearly always is; combining copies."""
-    joined = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined

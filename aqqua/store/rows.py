@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from aqqua.instruments.original import Original, original_of
 from aqqua.instruments.ranges import APHIA_ID, DEPTH_M, LATITUDE, LONGITUDE, VOLUME_L
-from aqqua.instruments.record import Record, RejectedInputError
+from aqqua.instruments.record import FileSource, Record, RejectedInputError
 from aqqua.instruments.registry import UM_PER_PX_RANGE
 from aqqua.instruments.tree import Tree
 from aqqua.store.content import describe, image_key, pixel_bytes
-from aqqua.store.schema import SCHEMA
+from aqqua.store.schema import ENCODED_SCHEMA
 from aqqua.store.shuffle import ORDER
 
 # Words travel as plain strings: a dictionary would differ from worker to worker.
-_PLAIN = {field.name: pa.string() for field in SCHEMA if pa.types.is_dictionary(field.type)}
+_PLAIN = {field.name: pa.string() for field in ENCODED_SCHEMA if pa.types.is_dictionary(field.type)}
 SPILL_SCHEMA = pa.schema(
     [
-        *(pa.field(f.name, _PLAIN.get(f.name, f.type), f.nullable) for f in SCHEMA),
+        *(pa.field(f.name, _PLAIN.get(f.name, f.type), f.nullable) for f in ENCODED_SCHEMA),
         pa.field("input", pa.string(), False),
         pa.field("grey_sum", pa.int64(), False),
         pa.field("grey_squares", pa.int64(), False),
@@ -32,15 +33,20 @@ SPILL_SCHEMA = pa.schema(
 ORDERED_SCHEMA = SPILL_SCHEMA.append(pa.field(ORDER, pa.uint64(), False))
 
 
-def row_of(tree: Tree, record: Record) -> tuple[Any, ...]:
+def row_of(tree: Tree, record: Record, keep_encoded: bool = False) -> tuple[Any, ...]:
     """The values of SPILL_SCHEMA for one record.
+
+    Args:
+        tree: where its file lies.
+        record: what is known of the image.
+        keep_encoded: hold the image's file instead of its pixels, where one decodes to just these.
 
     Raises:
         RejectedInputError: the pixels cannot be had, or a value cannot be true.
     """
     image_id = clean(f"{tree.label}/{record.object_id}")
     _check_values(record)
-    pixels = _pixels(tree, record)
+    pixels, original = _pixels(tree, record, keep_encoded)
     look = describe(pixels)
     height, width = pixels.shape[:2]
     return (
@@ -50,13 +56,22 @@ def row_of(tree: Tree, record: Record) -> tuple[Any, ...]:
         *(clean(record.instrument), clean(record.sample), clean(record.group)),
         *(record.time, record.lat, record.lon, record.depth_m, record.volume_l),
         *(_clean_or_none(record.label), record.label_status, record.aphia_id, _clean_or_none(record.licence)),
-        *(clean(record.source), pixel_bytes(pixels), clean(tree.label), *_grey(pixels)),
+        *(clean(record.source), *_image(pixels, original), clean(tree.label), *_grey(pixels)),
     )
 
 
-def _pixels(tree: Tree, record: Record) -> np.ndarray:
+def _image(pixels: np.ndarray, original: Original | None) -> tuple[bytes | None, bytes | None, str | None]:
+    """The columns that hold the image: pixels, or file and format."""
+    return (pixel_bytes(pixels), None, None) if original is None else (None, original.data, original.format)
+
+
+def _pixels(tree: Tree, record: Record, keep_encoded: bool) -> tuple[np.ndarray, Original | None]:
+    source, file = record.pixels, None
     try:
-        pixels = record.pixels.load(tree)
+        if keep_encoded and isinstance(source, FileSource):
+            pixels, file = source.load_with_file(tree)
+        else:
+            pixels = source.load(tree)
     except RejectedInputError:
         raise
     except OSError as error:
@@ -66,7 +81,7 @@ def _pixels(tree: Tree, record: Record) -> np.ndarray:
     layout = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if not layout or pixels.dtype not in (np.uint8, np.uint16) or pixels.size == 0:
         raise RejectedInputError("unsupported_image", f"shape {pixels.shape}, {pixels.dtype}")
-    return pixels
+    return pixels, None if file is None else original_of(file, pixels)
 
 
 def _grey(pixels: np.ndarray) -> tuple[int, int]:

@@ -1,12 +1,14 @@
 """The columns of a dataset: one row per image, self-describing and readable by any Parquet tool.
 
-`COLUMNS` is the one place where a column's type and meaning are written down; the Arrow schema,
-the field descriptions inside every Parquet file and docs/dataset.md (tested) all come from it.
+`COLUMNS` and `ENCODED_COLUMNS` are the one place where a column's type and meaning are written down; the
+Arrow schemas, the field descriptions inside every Parquet file and docs/dataset.md (tested) all come from
+them.
 """
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+PIXELS_VERSION = 1  # every row has its pixels
+ENCODED_VERSION = 2  # rows may hold the original file instead; all else is the same
 FORMAT = "aqqua dataset"
 MANIFEST = "dataset.json"
 QUARANTINE = "quarantine.parquet"
@@ -58,20 +60,33 @@ COLUMNS: tuple[_Column, ...] = (
     ("source", pa.string(), False, "file of the input, with '#row' where one file holds many images"),
     ("pixels", pa.large_binary(), False, "rows from the top, channels interleaved, uint16 little endian"),
 )
+# Of datasets that keep original files, after those above; there, either `pixels` or these two are null.
+ENCODED_COLUMNS: tuple[_Column, ...] = (
+    ("encoded", pa.large_binary(), True, "original image file; decoded, it is the image of the row"),
+    ("format", pa.string(), True, "what `encoded` is: JPEG, PNG or TIFF"),
+)
 
 WORDS = tuple(name for name, kind, _, _ in COLUMNS if kind == _WORD)
+IMAGE_COLUMNS = ("pixels", "encoded", "format")  # that hold the image itself
 SIZE_COLUMNS = (
     *("key", "height", "width", "channels", "bits", "um_per_px", "background"),
     *("box_top", "box_left", "box_bottom", "box_right", "instrument"),
 )
 
 
-def _schema(columns: tuple[_Column, ...]) -> pa.Schema:
+def _schema(version: int, columns: tuple[_Column, ...]) -> pa.Schema:
     fields = [pa.field(name, kind, nullable, {"description": text}) for name, kind, nullable, text in columns]
-    return pa.schema(fields, metadata={"aqqua.schema_version": str(SCHEMA_VERSION)})
+    return pa.schema(fields, metadata={"aqqua.schema_version": str(version)})
 
 
-SCHEMA = _schema(COLUMNS)
+def _with_originals() -> tuple[_Column, ...]:
+    *others, (name, kind, _, text) = COLUMNS
+    return (*others, (name, kind, True, f"{text}; null where `encoded` is the image"), *ENCODED_COLUMNS)
+
+
+SCHEMA = _schema(PIXELS_VERSION, COLUMNS)
+ENCODED_SCHEMA = _schema(ENCODED_VERSION, _with_originals())
+SCHEMAS = {PIXELS_VERSION: SCHEMA, ENCODED_VERSION: ENCODED_SCHEMA}
 
 QUARANTINE_SCHEMA = pa.schema(
     [("input", pa.string()), ("source", pa.string()), ("reason", pa.string()), ("detail", pa.string())]

@@ -64,15 +64,32 @@ class InstrumentStatistics:
 
 
 class Statistics:
-    """Totals per instrument over all rows of a dataset."""
+    """Totals per instrument over all rows of a dataset, and per format of the original files it keeps."""
 
     def __init__(self) -> None:
         self._instruments: dict[str, InstrumentStatistics] = {}
+        self._files: Counter[str] = Counter()
+        self._file_bytes: Counter[str] = Counter()
 
     def add(self, rows: pa.Table) -> None:
         for name in pc.unique(rows["instrument"]).to_pylist():
             mine = rows.filter(pc.equal(rows["instrument"], name))
             self._instruments.setdefault(name, InstrumentStatistics()).add(mine)
+        self.add_files(rows["format"], rows["encoded"])
+
+    def add_files(self, formats: pa.ChunkedArray, files: pa.ChunkedArray) -> None:
+        """Count original files; rows without one have null in both."""
+        for name in pc.unique(formats.drop_null()).to_pylist():
+            mine = files.filter(pc.equal(formats, name))
+            self._files[name] += len(mine)
+            self._file_bytes[name] += pc.sum(pc.binary_length(mine)).as_py() or 0
+
+    def encoded(self) -> dict[str, dict[str, int]]:
+        """Of the original files of each format, how many and how long in all."""
+        return {
+            name: {"images": self._files[name], "bytes": self._file_bytes[name]}
+            for name in sorted(self._files)
+        }
 
     def summary(self) -> dict[str, dict[str, Any]]:
         return {name: self._instruments[name].summary() for name in sorted(self._instruments)}

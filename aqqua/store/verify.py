@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from aqqua.instruments.registry import UM_PER_PX_RANGE
 from aqqua.store.content import content_hash, describe, image_key
 from aqqua.store.manifest import file_sha256, files_of, read_manifest
-from aqqua.store.read import Dataset
-from aqqua.store.schema import MANIFEST, QUARANTINE, SCHEMA
+from aqqua.store.read import DamagedError, Dataset
+from aqqua.store.schema import MANIFEST, QUARANTINE, SCHEMAS
 from aqqua.store.sizes import Sizes
+from aqqua.store.stats import Statistics
 
 TOP_LABELS = 20
 
@@ -44,8 +45,8 @@ def verify(
     """All that is wrong with a dataset; an empty list is a good one.
 
     Sizes and SHA-256 of every file, row and block counts, schema and the sums of the manifest.
-    `deep` also decompresses every page against its checksum, hashes every image's pixels again,
-    and checks its key, box, background and scale.
+    `deep` also decompresses every page against its checksum, decodes every original file, hashes every
+    image's pixels again, and checks its key, box, background and scale.
 
     Args:
         path: the dataset's folder.
@@ -66,9 +67,10 @@ def verify(
     damaged = {problem.file for problem in problems}
     for part in manifest["parts"]:
         if part["name"] not in damaged or (deep and (path / part["name"]).exists()):
-            problems += _check_part(path, part, manifest["block_rows"])
+            problems += _check_part(path, part, manifest)
     if deep and all((path / part["name"]).exists() for part in manifest["parts"]):
-        problems += _check_images(Dataset.open(path), progress)
+        dataset = Dataset.open(path)
+        problems += [*_check_images(dataset, progress), *_check_files_kept(dataset)]
     return problems
 
 
@@ -99,15 +101,16 @@ def _check_file(path: Path, entry: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(entry["name"], f"must have SHA-256 {entry['sha256']}, got {digest}")
 
 
-def _check_part(path: Path, part: dict[str, Any], block_rows: int) -> Iterator[Problem]:
+def _check_part(path: Path, part: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Problem]:
+    version, block_rows = manifest["schema_version"], manifest["block_rows"]
     try:
         with pq.ParquetFile(path / part["name"]) as file:
             metadata, schema = file.metadata, file.schema_arrow
     except (pa.ArrowException, OSError) as error:
         yield Problem(part["name"], f"must be a Parquet file, got {error}")
         return
-    if not schema.equals(SCHEMA):
-        yield Problem(part["name"], f"must have the columns of schema version 1, got {schema.names}")
+    if not schema.equals(SCHEMAS[version]):
+        yield Problem(part["name"], f"must have the columns of schema version {version}, got {schema.names}")
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     if (sum(groups), len(groups)) != (part["rows"], part["blocks"]):
         expected = f"{part['rows']} rows in {part['blocks']} row groups"
@@ -141,6 +144,21 @@ def _check_images(dataset: Dataset, progress: Callable[[int, int], None]) -> Ite
             if found:
                 yield Problem(name, f"row group {group} row {i} ({names[i]}): {found}")
     progress(done, dataset.rows)
+
+
+def _check_files_kept(dataset: Dataset) -> Iterator[Problem]:
+    """The manifest's counts of original files; that each decodes to its image is seen with its block."""
+    if "encoded" not in dataset.schema.names:
+        return
+    statistics = Statistics()
+    for number in range(dataset.blocks):
+        try:
+            table = dataset.table(["format", "encoded"], [number])
+        except (DamagedError, OSError):
+            return  # named by now, and there is nothing to compare
+        statistics.add_files(table["format"], table["encoded"])
+    if (found := statistics.encoded()) != (said := dataset.manifest.get("encoded", {})):
+        yield Problem(MANIFEST, f"encoded must be {found}, got {said}")
 
 
 def _value_problem(sizes: Sizes, i: int, pixels: np.ndarray) -> str | None:
@@ -194,4 +212,5 @@ def info(path: Path | str) -> dict[str, Any]:
         "bytes_per_image": total / dataset.rows,
         "original_bytes": manifest["original_bytes"],
         "pixel_bytes": manifest["pixel_bytes"],
+        "encoded": manifest.get("encoded", {}),
     }

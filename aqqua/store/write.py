@@ -24,10 +24,10 @@ from pathlib import Path
 from aqqua.instruments.record import Found, Record, Rejected, Sample
 from aqqua.instruments.tree import Tree
 from aqqua.store.crew import decode_chunks
-from aqqua.store.decode import CHUNK, Chunk, Decoded, Refused
+from aqqua.store.decode import CHUNK, Chunk, Decoded, Decoding, Refused
 from aqqua.store.manifest import write_manifest
 from aqqua.store.parts import Written, write_parts
-from aqqua.store.schema import BLOCK_ROWS
+from aqqua.store.schema import BLOCK_ROWS, ENCODED_VERSION, PIXELS_VERSION, SCHEMAS
 from aqqua.store.shuffle import SpillFile
 from aqqua.store.tables import write_duplicates, write_quarantine, write_samples
 
@@ -57,6 +57,7 @@ class IngestReport:
     two_label_groups: int  # of these, under more than one label
     original_bytes: int  # of the files the images were read from
     pixel_bytes: int  # of the pixels, uncompressed
+    encoded: dict[str, dict[str, int]]  # images and bytes of the original files kept, by format
     dataset_bytes: int  # of everything in the dataset's folder
 
 
@@ -118,6 +119,7 @@ def ingest(
     *,
     block_rows: int = BLOCK_ROWS,
     seed: int = 0,
+    keep_encoded: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     command: str = "",
@@ -130,6 +132,8 @@ def ingest(
         out: the dataset's folder; must be absent or empty.
         block_rows: images in a row group.
         seed: of the shuffle.
+        keep_encoded: hold JPEG, PNG and TIFF files as they are, instead of their pixels, where decoding
+            them gives just these (aqqua.instruments.original).
         workers: decoding processes, then writing threads; None is one per available core. A script
             needs the usual `if __name__ == "__main__":` guard, as the processes are spawned. 1 decodes
             in this very process: no guard and no start-up time, but an image that crashes or hangs
@@ -151,9 +155,11 @@ def ingest(
     with _built_beside(out) as folder:
         listing, spill = Listing(), folder / SPILL
         spill.mkdir()
-        spilled = _decode(listing, trees_found, spill, seed, 0 if in_this_process else workers, tell)
-        written = write_parts(folder, spill, spilled, block_rows, workers, tell)
-        report = _finish(folder, out, listing, written, {"seed": seed, "block_rows": block_rows}, command)
+        decoding, version = Decoding(seed, keep_encoded), ENCODED_VERSION if keep_encoded else PIXELS_VERSION
+        spilled = _decode(listing, trees_found, spill, decoding, 0 if in_this_process else workers, tell)
+        written = write_parts(folder, spill, spilled, SCHEMAS[version], block_rows, workers, tell)
+        settings = {"seed": seed, "block_rows": block_rows}
+        report = _finish(folder, out, version, listing, written, settings, command)
     return report
 
 
@@ -161,7 +167,7 @@ def _decode(
     listing: Listing,
     trees_found: Iterable[tuple[Tree, Iterator[Found]]],
     spill: Path,
-    seed: int,
+    decoding: Decoding,
     workers: int,
     tell: Progress,
 ) -> list[SpillFile]:
@@ -169,7 +175,7 @@ def _decode(
     spilled: list[SpillFile] = []
     done = 0
     # Closed whatever happens, so that no worker still writes when the folder is removed.
-    with closing(decode_chunks(listing.chunks(trees_found), spill, seed, workers)) as answers:
+    with closing(decode_chunks(listing.chunks(trees_found), spill, decoding, workers)) as answers:
         for answer in answers:
             if isinstance(answer, Decoded):
                 listing.refused += answer.refused.values()
@@ -193,7 +199,13 @@ def _silent(_stage: str, _done: int, _total: int | None) -> None:
 
 
 def _finish(
-    folder: Path, out: Path, listing: Listing, written: Written, settings: dict[str, int], command: str
+    folder: Path,
+    out: Path,
+    version: int,
+    listing: Listing,
+    written: Written,
+    settings: dict[str, int],
+    command: str,
 ) -> IngestReport:
     """The tables beside the parts, the manifest, and the sum that must hold."""
     refused = listing.refused + written.refused
@@ -221,8 +233,9 @@ def _finish(
         "original_bytes": listing.original_bytes,
         "pixel_bytes": written.pixel_bytes,
         "instruments": written.statistics,
+        **({"encoded": written.encoded} if version == ENCODED_VERSION else {}),
     }
-    dataset_bytes = write_manifest(folder, facts, written.parts, command)
+    dataset_bytes = write_manifest(folder, version, facts, written.parts, command)
     return IngestReport(
         path=out,
         **counts,
@@ -233,6 +246,7 @@ def _finish(
         two_label_groups=two_labels,
         original_bytes=listing.original_bytes,
         pixel_bytes=written.pixel_bytes,
+        encoded=written.encoded,
         dataset_bytes=dataset_bytes,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from aqqua.store.read import Block, DamagedError, Dataset
+from aqqua.store.schema import PIXELS_VERSION
 from aqqua.store.sizes import Sizes
 
 BLOCK_BYTES = 100_000
@@ -24,7 +25,10 @@ class MadeBlocks(Dataset):
 
     def __init__(self, blocks: int, happens: Callable[[int, int], object] = lambda *_: None) -> None:
         part = {"name": "part-00000.parquet", "blocks": blocks}
-        manifest = {"rows": blocks, "parts": [part], "block_rows": 1, "pixel_bytes": blocks * BLOCK_BYTES}
+        manifest = {
+            "schema_version": PIXELS_VERSION, "rows": blocks, "parts": [part], "block_rows": 1,
+            "pixel_bytes": blocks * BLOCK_BYTES,
+        }  # fmt: skip
         super().__init__(Path("made"), manifest)
         self.happens, self.reads = happens, Counter[int]()
 

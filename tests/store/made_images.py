@@ -1,5 +1,6 @@
 """Images made from a number, in memory; importable, because worker processes load them too."""
 
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from aqqua.instruments.record import Found, Record, RejectedInputError
 from aqqua.instruments.tree import Tree
@@ -34,6 +36,19 @@ class Noise:
         shape = (int(draw.integers(1, 40)), int(draw.integers(1, 40)))
         dtype = np.uint16 if self.number % 2 else np.uint8
         return draw.integers(0, np.iinfo(dtype).max, shape if self.number % 3 else (*shape, 3), dtype)
+
+
+@dataclass(frozen=True)
+class NoiseFile(Noise):
+    """The same in a file: PNG, but TIFF every fifth time; colour of 16 bits, which neither holds, in none."""
+
+    def load_with_file(self, tree: Tree) -> tuple[np.ndarray, bytes | None]:
+        pixels = self.load(tree)
+        if pixels.ndim == 3 and pixels.dtype == np.uint16:
+            return pixels, None
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG" if self.number % 5 else "TIFF")
+        return pixels, file.getvalue()
 
 
 def record(number: int, kind: str = "any", **facts: object) -> Record:

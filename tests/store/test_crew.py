@@ -4,10 +4,10 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
-from made_images import an_input, record
+from made_images import NoiseFile, an_input, record
 
 from aqqua.store import crew
-from aqqua.store.decode import Decoder
+from aqqua.store.decode import Decoder, Decoding
 from aqqua.store.read import Dataset
 from aqqua.store.verify import verify
 from aqqua.store.write import ingest
@@ -19,7 +19,7 @@ def ids_of(folder):
 
 def ingest_with(tmp_path, kinds, count, **options):
     """Ingest `count` images, some of a kind of their own, and check that each comes out once."""
-    found = [record(i, kinds.get(i, "any")) for i in range(count)]
+    found = [record(i, pixels=NoiseFile(i, kinds.get(i, "any"))) for i in range(count)]
     report = ingest([an_input(found)], tmp_path / "d", block_rows=64, **options)
     refused = pq.read_table(tmp_path / "d" / "quarantine.parquet").to_pylist()
     assert (report.read, report.accepted) == (count, count - len(refused))
@@ -60,9 +60,16 @@ def test_one_small_chunk_is_guarded_too_unless_asked_not_to(tmp_path):
     assert refused["detail"] == "decoder died"
 
 
+def test_files_that_are_kept_are_decoded_under_guard_too(tmp_path):
+    refused = ingest_with(tmp_path, {5: "broken", 280: "dies"}, 300, workers=2, keep_encoded=True)
+    assert sorted(row["detail"] for row in refused) == ["decoder died", "made to fail"]
+    kept = Dataset.open(tmp_path / "d").manifest["encoded"]
+    assert {name: facts["images"] for name, facts in kept.items()} == {"PNG": 200, "TIFF": 48}
+
+
 def test_a_file_is_cut_to_what_its_worker_vouched_for(tmp_path):
     worker = object.__new__(crew._Worker)
-    decoder, (tree, _) = Decoder(tmp_path, "w0", 0), an_input([])
+    decoder, (tree, _) = Decoder(tmp_path, "w0", Decoding(seed=0)), an_input([])
     decoder.decode(tree, [record(i) for i in range(3)])
     assert decoder.safe_files() is None  # rows are still held
     decoder.flush()

@@ -73,8 +73,8 @@ def test_open_says_what_is_wrong(make_dataset, tmp_path):
     with pytest.raises(ValueError, match=r"must hold dataset.json"):
         Dataset.open(tmp_path)
     file, manifest = dataset.path / "dataset.json", dict(dataset.manifest)
-    file.write_text(json.dumps({**manifest, "schema_version": 2}))
-    with pytest.raises(ValueError, match="schema version must be at most 1, got 2"):
+    file.write_text(json.dumps({**manifest, "schema_version": 3}))
+    with pytest.raises(ValueError, match="schema version must be at most 2, got 3"):
         Dataset.open(dataset.path)
     file.write_text('{"format": "parquet"}')
     with pytest.raises(ValueError, match="this folder is something else"):
