@@ -164,6 +164,18 @@ class Dataset:
         last = block == self.blocks - 1
         return self.rows - self._full_block * (self.blocks - 1) if last else self._full_block
 
+    def pixel_bytes(self, block: int) -> int:
+        """Bytes of a block's pixels, without reading them: as its part's footer, unchecked, states them.
+
+        Raises:
+            IndexError: there is no such block.
+            OSError, ValueError: and whatever else a failing disk or a damaged footer does to its reader.
+        """
+        name, group = self.place(block)
+        row_group = self._file(name).metadata.row_group(group)
+        columns = (row_group.column(i) for i in range(row_group.num_columns))
+        return sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "pixels")
+
     def _read(self, block: int, columns: list[str]) -> pa.Table:
         name, group = self.place(block)
         try:

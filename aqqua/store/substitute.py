@@ -9,7 +9,7 @@ Test: tests/store/test_substitute.py.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,14 @@ class Served:
     def nbytes(self) -> int:
         """Bytes of memory, but for about a hundred per image."""
         return self.block.data.nbytes
+
+    def without_pixels(self) -> "Served":
+        """The same with the bytes of the images left out."""
+        return replace(self, block=Block(self.block.sizes, np.empty(0, np.int64), np.empty(0, np.uint8)))
+
+    @property
+    def has_pixels(self) -> bool:
+        return len(self.block.offsets) > 0  # one more than images where they are there
 
 
 def substitutes(block: int, blocks: int) -> Iterator[int]:

@@ -23,8 +23,9 @@ from aqqua.plan.pack import Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.render import RendererName, choose
-from aqqua.store.prefetch import POLL_S, BlockReader, ReadConfig
+from aqqua.store.prefetch import BlockReader, ReadConfig
 from aqqua.store.read import Dataset
+from aqqua.store.shelf import POLL_S
 from aqqua.store.split import NAMING, held_out_rows
 from aqqua.store.substitute import BadBlock
 from aqqua.train.batch import Shape, make_batch

@@ -1,66 +1,19 @@
-"""Reading ahead: the same blocks whatever the threads do, each read once, within the memory, never stuck."""
+"""Reading ahead: the same blocks whatever the threads do, each read once; damaged ones borne or not."""
 
 import errno
-import gc
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from threading import Event, Thread
 
 import numpy as np
 import pytest
 from damaged_files import damaged_copy
-from made_blocks import BLOCK_BYTES, MadeBlocks, damaged
+from made_blocks import LONG_S, Happens, MadeBlocks, damaged
 
 from aqqua.plan.lanes import Blocks, Lane, LaneConfig
-from aqqua.store import prefetch, substitute
-from aqqua.store.prefetch import BlockReader, ReadConfig, ReaderClosedError
+from aqqua.store import prefetch
+from aqqua.store.prefetch import BlockReader
 from aqqua.store.read import DamagedError, Dataset
 from aqqua.store.split import NAMING
 from aqqua.store.substitute import substitutes
-
-LONG_S = 30.0  # what should come at once; reached only when a test fails
-Happens = Callable[[int, int], object]
-MakeReader = Callable[..., BlockReader]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
-
-
-@pytest.fixture
-def make_reader() -> Iterator[MakeReader]:
-    made = []
-
-    def make(dataset: Dataset, columns: tuple[str, ...] = (), **config: object) -> BlockReader:
-        made.append(BlockReader(dataset, ReadConfig.model_validate(config), columns))
-        return made[-1]
-
-    yield make
-    for reader in made:
-        reader.close()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(substitute, "RETRY_S", (0.01, 0.01))
-    monkeypatch.setattr(prefetch, "POLL_S", 0.01)
-    monkeypatch.setattr(prefetch, "CLOSE_S", 0.05)
-
-
-@pytest.fixture
-def hang() -> Iterator[Event]:
-    """Reads that wait for this hang until the test is over."""
-    event = Event()
-    yield event
-    event.set()
 
 
 def dawdling(seed: int, then: Happens = lambda *_: None) -> Happens:
@@ -132,72 +85,46 @@ def test_a_window_is_read_once(make_reader, threads):
     assert dataset.reads == dict.fromkeys(range(24), 1)
 
 
-def test_what_is_read_ahead_stays_within_the_memory(make_reader):
-    dataset = MadeBlocks(100)
-    reader = make_reader(dataset, read_threads=3, read_ahead_mb=1)  # ten blocks
-    room = 1_000_000 // BLOCK_BYTES
-    reader.follow(range(60))
-    until(lambda: len(dataset.reads) >= room)
-    time.sleep(0.05)  # whoever wanted to read more would have
-    assert dataset.reads == dict.fromkeys(range(room), 1)
-    assert reader.block(59).sizes.key.tolist() == [59]  # full or not, what is needed now comes
-    for block in range(4):  # what is in use leaves room for others
-        reader.sizes(block)
-    until(lambda: len(dataset.reads) >= room + 5)
-    time.sleep(0.05)
-    assert dataset.reads == dict.fromkeys([*range(room + 4), 59], 1)
-    reader.follow(range(30, 33))  # all others are dropped
-    until(lambda: {30, 31, 32} <= dataset.reads.keys())
-    reader.sizes(0)
-    assert dataset.reads[0] == 2
-
-
-def test_nothing_is_read_ahead_without_memory_for_it(make_reader):
-    dataset = MadeBlocks(20)
-    reader = make_reader(dataset, read_ahead_mb=0)
-    reader.follow(range(20))
-    assert [reader.sizes(block).key[0] for block in range(20)] == list(range(20))
-    assert dataset.reads == dict.fromkeys(range(20), 1)
-
-
-def test_what_is_needed_now_goes_first(make_reader):
-    order, first, go = [], Event(), Event()
-
-    def happens(block: int, _before: int) -> None:
-        order.append(block)
-        first.set()
-        assert go.wait(LONG_S)
-
-    reader = make_reader(MadeBlocks(50, happens), read_threads=1)
-    reader.follow(range(40))
-    assert first.wait(LONG_S)
-    asked = Thread(target=reader.block, args=(33,))
-    asked.start()
-    until(lambda: 33 in reader._shelf._urgent)
-    go.set()
-    asked.join(LONG_S)
-    assert order[:2] == [0, 33]
-
-
 # Damage, failing and slow disks.
 
 
 def test_more_damage_than_a_share_ends_it(make_reader):
-    bad = [10, 150, 250, 260]
-    reader = make_reader(MadeBlocks(1000, damaged(*bad)), max_bad_share=0.01)
-    for block in range(250):  # at 10 one of 11: always borne; at 150 two of 151: too many
-        if block == 150:
-            with pytest.raises(
-                DamagedError,
-                match=r"1.00% .* got 2 of 151, the last of them: block 150 .* data.max_bad_share",
-            ):
-                reader.sizes(block)
-        else:
-            reader.sizes(block)
-    patient = make_reader(MadeBlocks(1000, damaged(*bad)), max_bad_share=0.02)
-    for block in [*range(250), *range(250)]:  # seen twice is not bad twice
+    bad = list(range(0, 22, 2))  # eleven
+    reader = make_reader(MadeBlocks(5000, damaged(*bad)), max_bad_share=0.01)
+    for block in range(20):  # ten of the first thousand are borne, however early they come
+        reader.sizes(block)
+    assert reader.bad(18).block == 18
+    for block in (20, 20, 1, 2000):  # and then nothing is served
+        with pytest.raises(
+            DamagedError,
+            match=r"1.00% of 1000 .* got 11 in 21 reads, the last of them: block 20 .* data.max_bad_share",
+        ):
+            reader.block(block)
+    patient = make_reader(MadeBlocks(5000, damaged(*bad)), max_bad_share=0.011)
+    for block in [*range(50), *range(50)]:  # seen twice is not bad twice
         patient.sizes(block)
         patient.follow([])
+
+
+@pytest.mark.parametrize(("blocks", "borne"), [(1, 1), (90, 1), (200, 2), (700, 7), (1500, 10)])
+def test_the_share_is_of_all_blocks_where_they_are_few(make_reader, blocks, borne):
+    happens = damaged(*range(min(borne + 1, blocks - 1)))
+    reader = make_reader(MadeBlocks(blocks, happens), read_threads=0, max_bad_share=0.01)
+    for block in range(min(borne, blocks - 1)):
+        reader.sizes(block)
+    if blocks > 1:
+        with pytest.raises(DamagedError, match=f"got {borne + 1} in"):
+            reader.sizes(borne)
+
+
+def test_the_share_grows_with_what_is_read(make_reader):
+    bad = [*range(0, 1000, 100), 1150, 1160]
+    reader = make_reader(MadeBlocks(5000, damaged(*bad)), read_threads=0, max_bad_share=0.01)
+    for block in range(1160):  # eleven of 1151 are borne
+        reader.sizes(block)
+        reader.follow([])
+    with pytest.raises(DamagedError, match="of 1161 blocks may be damaged, got 12 in 1161 reads"):
+        reader.sizes(1160)
 
 
 @pytest.mark.usefixtures("quick")
@@ -222,6 +149,29 @@ def test_a_failing_disk_is_an_error_and_no_damage(make_reader, threads):
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_block_counts_when_it_is_served_not_when_it_is_asked_for(make_reader, threads):
+    failing = {3, 5, 7}
+    is_damaged = damaged(*failing)
+
+    def happens(block: int, before: int) -> None:
+        if block in failing:
+            raise OSError(errno.EIO, "no")
+        is_damaged(block, before)
+
+    reader = make_reader(MadeBlocks(200, happens), read_threads=threads)  # two of 200 are borne
+    for block in (3, 5, 7):
+        reader.follow(range(block, block + 3))
+        with pytest.raises(OSError, match="no"):
+            reader.sizes(block)
+        failing.discard(block)
+        if block < 7:
+            assert reader.bad(block).block == block
+    with pytest.raises(DamagedError, match="got 3 in 3 reads"):
+        reader.sizes(7)
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_slow_disk_is_told_of_once_and_then_given_up(make_reader, monkeypatch, hang):
     monkeypatch.setattr(prefetch, "SLOW_S", 0.02)
     reader = make_reader(MadeBlocks(10, lambda *_: hang.wait(LONG_S)), read_timeout_s=0.2)
@@ -233,85 +183,6 @@ def test_a_slow_disk_is_told_of_once_and_then_given_up(make_reader, monkeypatch,
             reader.block(4)
     assert len(told) == 1
     assert "slow disk: waiting for made/part-00000.parquet row group 4 since" in told[0]
-
-
-# Ends.
-
-
-@pytest.mark.usefixtures("quick")
-def test_close_frees_who_waits(make_reader, hang):
-    reader = make_reader(MadeBlocks(10, lambda *_: hang.wait(LONG_S)))
-    raised: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            reader.block(3)
-        except ReaderClosedError as error:
-            raised.append(error)
-
-    asking = Thread(target=ask)
-    asking.start()
-    until(lambda: reader._shelf._reading)
-    reader.close()  # returns though the read hangs
-    asking.join(LONG_S)
-    assert len(raised) == 1
-    assert reader.closed
-    with pytest.raises(ReaderClosedError, match="must be open"):
-        reader.follow([1])
-    with pytest.raises(ReaderClosedError):
-        reader.sizes(1)
-
-
-def test_close_ends_the_pause_between_attempts(make_reader):
-    def happens(_block: int, _before: int) -> None:
-        raise OSError(errno.EIO, "no")
-
-    dataset = MadeBlocks(10, happens)
-    reader = make_reader(dataset, read_threads=1)
-    reader.follow([0])
-    until(lambda: dataset.reads[0])
-    threads = reader._shelf._threads
-    reader.close()
-    until(lambda: not any(thread.is_alive() for thread in threads))
-
-
-@pytest.mark.parametrize("threads", [0, 2])
-def test_a_reader_that_is_forgotten_leaves_no_thread(threads):
-    before = set(threading.enumerate())
-    reader = BlockReader(MadeBlocks(10), ReadConfig(read_threads=threads))
-    reader.follow(range(10))
-    reader.block(3)
-    assert len(set(threading.enumerate()) - before) == threads
-    del reader
-    gc.collect()
-    until(lambda: not set(threading.enumerate()) - before)
-
-
-HANGS = """
-import sys, time
-from aqqua.store.prefetch import BlockReader
-from aqqua.store.read import Dataset
-reader = BlockReader(Dataset.open(sys.argv[1]))
-reader.follow([0, 1, 2])
-while not reader._shelf._reading:
-    time.sleep(0.001)
-if sys.argv[2] == "raises":
-    raise KeyError("enough")
-"""
-
-
-@pytest.mark.parametrize(("how", "code"), [("ends", 0), ("raises", 1)])
-def test_a_hung_read_does_not_keep_the_interpreter(make_dataset, how, code):
-    """A named pipe without a writer: to open it takes for ever."""
-    dataset = make_dataset(200)
-    part = dataset.path / "part-00000.parquet"
-    part.unlink()
-    os.mkfifo(part)
-    command = [sys.executable, "-c", HANGS, str(dataset.path), how]
-    done = subprocess.run(command, capture_output=True, timeout=2 * LONG_S)
-    assert done.returncode == code, done.stderr
-    assert (b"enough" in done.stderr) == (how == "raises")
-    assert b"Fatal" not in done.stderr
 
 
 def test_many_orders_under_stress(make_reader):

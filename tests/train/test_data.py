@@ -18,8 +18,8 @@ import torch
 from damaged_files import damaged_copy
 
 from aqqua.store import substitute
-from aqqua.store.prefetch import ReaderClosedError
 from aqqua.store.read import Dataset
+from aqqua.store.shelf import ReaderClosedError
 from aqqua.store.substitute import substitutes
 from aqqua.train import checkpoint
 from aqqua.train.batch import Shape
@@ -31,7 +31,7 @@ from aqqua.train.step import image_ids
 
 MakeConfig = Callable[..., PretrainConfig]
 BAD = 3  # of the dataset's five blocks
-PLANNED_READS = 4  # blocks that the first steps need
+PLANNED_READS = 5  # for the first steps: four blocks for the estimate, one of them again
 TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share", "fill", "instruments"}
 
 
