@@ -13,14 +13,16 @@ def fill(tokens_A: NDArray[np.int64], taken: int, room: int) -> tuple[NDArray[np
 
     Args:
         tokens_A: of each entry ahead, from the lane's position on.
-        taken: bit j: entry j is used already.
+        taken: bit j: entry j is used already. 64 bits.
+        room: 1 to 2**62 - 1.
 
     Returns:
         The entries in the order they were chosen, the first one not used, and which of the 64 from
         there on are (as in `taken`).
 
     Raises:
-        ValueError: an entry that was looked at has not 1 to `room` tokens.
+        ValueError: an entry that was looked at has not 1 to `room` tokens, a number is outside its range, or
+            the array has another type, shape or layout.
     """
 
 def plan_masks(
@@ -44,7 +46,7 @@ def plan_masks(
 
     Raises:
         ValueError: an array has another type, shape or layout, a grid is below 1 x 1, a visit is not
-            below 2**32, a share is not 0 to 1, or there is too much to count.
+            below 2**32, the seed not 0 to 2**64 - 1, a share not 0 to 1, or there is too much to count.
     """
 
 def lane_blocks(
@@ -77,7 +79,8 @@ def permute(index: NDArray[np.uint64], n: int, seed: int, stream: int) -> NDArra
     Specification: aqqua.plan.permute.permute_reference.
 
     Raises:
-        ValueError: n is not 1 to 2**62, or an index is not below n.
+        ValueError: n is not 1 to 2**62, an index is not below n, `index` has another type, shape or layout,
+            or the seed or the stream is not 0 to 2**64 - 1.
     """
 
 def plan_views(

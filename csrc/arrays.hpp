@@ -1,4 +1,5 @@
-// What every binding asks of the arrays it is handed: exact type, shape and layout, or a clear error.
+// What every binding asks of what it is handed: arrays of exact type, shape and layout, whole numbers within
+// bounds, or a clear error.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -44,4 +45,34 @@ const T *values_of(const char *operation, const pybind11::array &array, const st
                 shape_text(array), fix);
     }
     return static_cast<const T *>(array.data());
+}
+
+// A whole number of Python from `low` to `high`. An error ends in `beside`, after the number.
+inline int64_t whole_of(const char *operation, const pybind11::object &number, int64_t low, int64_t high,
+                        const std::string &what, const std::string &fix, const std::string &beside = "") {
+    const auto index = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(number.ptr()));
+    int overflow = 0;
+    const int64_t value = index ? PyLong_AsLongLongAndOverflow(index.ptr(), &overflow) : 0;
+    PyErr_Clear();
+    if (!index || overflow || value < low || value > high)
+        require(false, operation, what, pybind11::str(number).cast<std::string>() + beside, fix);
+    return value;
+}
+
+// A whole number of Python that is any 64 bits.
+inline uint64_t word_of(const char *operation, const pybind11::object &number, const std::string &name,
+                        const std::string &fix) {
+    const auto index = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(number.ptr()));
+    const uint64_t value = index ? PyLong_AsUnsignedLongLong(index.ptr()) : 0;
+    const bool outside = PyErr_Occurred() != nullptr;
+    PyErr_Clear();
+    if (outside)
+        require(false, operation, name + " must be 0 to 2**64 - 1",
+                pybind11::str(number).cast<std::string>(), fix);
+    return value;
+}
+
+// A seed is any 64 bits.
+inline uint64_t seed_of(const char *operation, const pybind11::object &seed) {
+    return word_of(operation, seed, "seed", "set another seed");
 }

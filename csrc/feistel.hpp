@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "murmur.hpp"
+
 // The permutation of range(n) named by (seed, stream); n is 1 to 2**62.
 class Permutation {
 public:
@@ -27,13 +29,7 @@ public:
 private:
     static constexpr int kRounds = 8;
 
-    static uint32_t mix(uint32_t x) {  // finaliser of MurmurHash3
-        x = (x ^ (x >> 16)) * 0x85EBCA6Bu;
-        x = (x ^ (x >> 13)) * 0xC2B2AE35u;
-        return x ^ (x >> 16);
-    }
-
-    static uint32_t mix(uint32_t x, uint32_t salt) { return mix(x + salt * 0x9E3779B9u); }
+    static uint32_t mix(uint32_t x, uint32_t salt = 0) { return murmur_finaliser(x + salt * 0x9E3779B9u); }
 
     uint64_t rounds(uint64_t x) const {
         const uint64_t mask = (uint64_t(1) << half_bits_) - 1;

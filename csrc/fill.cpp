@@ -63,7 +63,10 @@ Filling fill_pack(const int64_t *tokens, int64_t count, uint64_t taken, int64_t 
     return filling;
 }
 
-py::object fill(const py::array &tokens_A, uint64_t taken, int64_t room) {
+py::object fill(const py::array &tokens_A, const py::object &taken_bits, const py::object &room_tokens) {
+    const int64_t room = whole_of(kFill, room_tokens, 1, (int64_t(1) << 62) - 1,
+                                  "room must be 1 to 2**62 - 1 tokens", "set data.pack_tokens");
+    const uint64_t taken = word_of(kFill, taken_bits, "taken", "resume from a sound checkpoint");
     const int64_t count = int64_t(tokens_A.size());
     const auto *tokens = values_of<int64_t>(kFill, tokens_A, "tokens_A", {count}, "take it from a window");
     Filling filling;

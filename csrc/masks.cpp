@@ -178,7 +178,8 @@ py::array_t<T> array_of(const std::vector<T> &values) {
 }
 
 py::tuple plan_masks(const py::array &grid_V2, const py::array &keys_G, const py::array &visits_G,
-                     uint64_t seed, double odds, double low, double high, const py::array &aspects_Q) {
+                     const py::object &seed, double odds, double low, double high,
+                     const py::array &aspects_Q) {
     const int64_t n_views = grid_V2.ndim() ? grid_V2.shape(0) : 0, n_global = int64_t(keys_G.size());
     const std::string fix = "take it from a Pack";
     require(n_global <= n_views, "global views must be among the " + to_string(n_views) + " views",
@@ -195,7 +196,7 @@ py::tuple plan_masks(const py::array &grid_V2, const py::array &keys_G, const py
                   values_of<uint64_t>(kPlanMasks, visits_G, "visits_G", {n_global}, fix),
                   n_views,
                   n_global,
-                  seed,
+                  seed_of(kPlanMasks, seed),
                   odds,
                   low,
                   high,

@@ -25,7 +25,7 @@ constexpr int64_t kWindows = int64_t(1) << 39;  // of a lane: their streams lie 
 constexpr int kCopyShift = 24;                  // a visit is epoch + copy << 24
 constexpr int64_t kEpochs = int64_t(1) << kCopyShift;
 constexpr double kMostCopies = 255;
-constexpr int64_t kMostEntries = (int64_t(1) << 31) - 1;
+constexpr int64_t kMostEntries = int64_t(1) << 24;  // of a window: three quarters of a GB while it is mixed
 
 std::string text(int64_t value) { return std::to_string(value); }
 
@@ -36,24 +36,32 @@ std::string text(double value) {  // as Python's format(value, "g")
     return digits;
 }
 
-void require_lane(const char *operation, int64_t lane, int64_t lanes, int64_t window) {
-    require(lanes >= 1 && lanes <= kMostLanes, operation, "lanes must be 1 to " + text(kMostLanes),
-            text(lanes), "set data.lanes");
-    require(lane >= 0 && lane < lanes, operation, "lane must be 0 to lanes - 1",
-            text(lane) + " of " + text(lanes), "take one of lanes_of_rank");
-    require(window >= 0 && window < kWindows, operation, "window must be 0 to 2**39 - 1", text(window),
-            "go on from a LaneState");
+// Where a window is: which of how many lanes, and its number there.
+struct Place {
+    int64_t lane, lanes, window;
+};
+
+Place place_of(const char *operation, const py::object &lane, int64_t lanes, const py::object &window) {
+    return {whole_of(operation, lane, 0, lanes - 1, "lane must be 0 to lanes - 1", "take one of lanes_of_rank",
+                     " of " + text(lanes)),
+            lanes,
+            whole_of(operation, window, 0, kWindows - 1, "window must be 0 to 2**39 - 1",
+                     "go on from a LaneState")};
 }
 
-py::tuple lane_blocks(int64_t blocks, int64_t lanes, int64_t window_blocks, int64_t lane, int64_t window,
-                      uint64_t seed) {
+py::tuple lane_blocks(const py::object &blocks_of_dataset, const py::object &lanes_of_run,
+                      const py::object &blocks_of_window, const py::object &lane_of_run,
+                      const py::object &window_of_lane, const py::object &seed_of_run) {
     const char *name = "lane_blocks";
-    require(blocks >= 1 && blocks <= (int64_t(1) << 62), name, "blocks must be 1 to 2**62", text(blocks),
-            "take a dataset with images");
-    require_lane(name, lane, lanes, window);
-    require(window_blocks >= 1 && window_blocks <= kMostWindowBlocks, name,
-            "window_blocks must be 1 to " + text(kMostWindowBlocks), text(window_blocks),
-            "set data.window_blocks");
+    const int64_t blocks = whole_of(name, blocks_of_dataset, 1, int64_t(1) << 62, "blocks must be 1 to 2**62",
+                                    "take a dataset with images");
+    const int64_t most_lanes = whole_of(name, lanes_of_run, 1, kMostLanes,
+                                        "lanes must be 1 to " + text(kMostLanes), "set data.lanes");
+    const auto [lane, lanes, window] = place_of(name, lane_of_run, most_lanes, window_of_lane);
+    const int64_t window_blocks =
+        whole_of(name, blocks_of_window, 1, kMostWindowBlocks,
+                 "window_blocks must be 1 to " + text(kMostWindowBlocks), "set data.window_blocks");
+    const uint64_t seed = seed_of(name, seed_of_run);
     const int64_t first = lane + lanes * (window * window_blocks);  // below 2**62
     const int64_t last_epoch = (first + lanes * (window_blocks - 1)) / blocks;
     require(last_epoch < kEpochs, name, "epochs must be below 2**24",
@@ -108,8 +116,8 @@ Blocks blocks_of(const py::array &block, const py::array &epoch, const py::array
         require(epoch_b >= 0 && epoch_b < kEpochs, name, "epochs must be 0 to 2**24 - 1", text(epoch_b),
                 "take them from lane_blocks");
         require(images_b >= 0 && images_b <= kMostEntries - blocks.images(), name,
-                "images of a window must be 0 to 2**31 - 1", text(images_b) + " in a block",
-                "count the images of each block");
+                "images of a window must be 0 to 2**24", text(images_b) + " in a block",
+                "lower data.window_blocks");
         blocks.first_B1.push_back(blocks.images() + images_b);
     }
     return blocks;
@@ -144,16 +152,18 @@ std::vector<Use> uses_of(const Blocks &blocks, const Weighing &weighing) {
             for (int64_t copy = 0; copy < copies; ++copy)
                 uses.push_back({uint32_t(b), uint32_t(i), uint8_t(copy)});
             if (int64_t(uses.size()) > kMostEntries)
-                require(false, "mix_window", "entries of a window must be below 2**31",
+                require(false, "mix_window", "entries of a window must be 0 to 2**24",
                         text(int64_t(uses.size())), "lower the weights or data.window_blocks");
         }
     return uses;
 }
 
 py::tuple mix_window(const py::array &block_B, const py::array &epoch_B, const py::array &images_B,
-                     int64_t lane, int64_t window, uint64_t seed, const std::optional<py::array> &key_I,
+                     const py::object &lane_of_run, const py::object &window_of_lane,
+                     const py::object &seed_of_run, const std::optional<py::array> &key_I,
                      const std::optional<py::array> &weight_I) {
-    require_lane("mix_window", lane, kMostLanes, window);
+    const Place place = place_of("mix_window", lane_of_run, kMostLanes, window_of_lane);
+    const uint64_t seed = seed_of("mix_window", seed_of_run);
     const Blocks blocks = blocks_of(block_B, epoch_B, images_B);
     const Weighing weighing = weighing_of(blocks, seed, key_I, weight_I);
     std::vector<Use> uses;
@@ -169,7 +179,7 @@ py::tuple mix_window(const py::array &block_B, const py::array &epoch_B, const p
     if (entries > 0) {
         py::gil_scoped_release release;
         // Bit 39 keeps the streams of windows apart from those of epochs.
-        const uint64_t stream = (uint64_t(lane) << 40) | (uint64_t(1) << 39) | uint64_t(window);
+        const uint64_t stream = (uint64_t(place.lane) << 40) | (uint64_t(1) << 39) | uint64_t(place.window);
         const Permutation order(uint64_t(entries), seed, stream);
         for (py::ssize_t e = 0; e < entries; ++e) {
             const Use use = uses[order(uint64_t(e))];

@@ -3,45 +3,38 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 
+#include "arrays.hpp"
 #include "feistel.hpp"
 
 namespace py = pybind11;
 
 namespace {
 
-py::array_t<uint64_t> permute(const py::array_t<uint64_t, py::array::c_style> &index, uint64_t n,
-                              uint64_t seed, uint64_t stream) {
-    if (n < 1 || n > (uint64_t(1) << 62))
-        throw std::invalid_argument("permute: n must be 1 to 2**62, got " + std::to_string(n) +
-                                    "; split the dataset");
-    if (index.ndim() != 1)
-        throw std::invalid_argument("permute: index must have one axis, got " +
-                                    std::to_string(index.ndim()) + "; flatten it");
-    py::array_t<uint64_t> result(index.size());
-    const uint64_t *in = index.data();
+constexpr const char *kPermute = "permute";
+
+py::array_t<uint64_t> permute(const py::array &index, const py::object &n, const py::object &seed,
+                              const py::object &stream) {
+    const auto count = uint64_t(whole_of(kPermute, n, 1, int64_t(1) << 62, "n must be 1 to 2**62",
+                                         "split the dataset"));
+    const Permutation order(count, seed_of(kPermute, seed),
+                            word_of(kPermute, stream, "stream", "number it anew"));
+    const int64_t size = int64_t(index.size());
+    const auto *in = values_of<uint64_t>(kPermute, index, "index", {size}, "give whole numbers below n");
+    py::array_t<uint64_t> result(size);
     uint64_t *out = result.mutable_data();
-    const py::ssize_t count = index.size();
-    uint64_t bad = 0;
-    bool outside = false;
+    const uint64_t *outside;
     {
-        py::gil_scoped_release release;
-        const Permutation order(n, seed, stream);
-        for (py::ssize_t i = 0; i < count && !outside; ++i) {
-            if (in[i] >= n) {
-                outside = true;
-                bad = in[i];
-                break;
-            }
-            out[i] = order(in[i]);
-        }
+        const py::gil_scoped_release release;
+        outside = std::find_if(in, in + size, [count](uint64_t i) { return i >= count; });
+        if (outside == in + size) std::transform(in, in + size, out, order);
     }
-    if (outside)
-        throw std::invalid_argument("permute: every index must be below n, got " + std::to_string(bad) +
-                                    " of " + std::to_string(n) + "; reduce it first");
+    if (outside != in + size)
+        require(false, kPermute, "every index must be below n",
+                std::to_string(*outside) + " of " + std::to_string(count), "reduce it first");
     return result;
 }
 

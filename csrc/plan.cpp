@@ -25,7 +25,7 @@ constexpr int64_t kMostViews = 64;  // of an image; the config allows 18
 // over- or underflows: its results are finite for any image.
 constexpr double kSmallest = 1e-6, kLargest = 1e6;
 constexpr int32_t kMostTokens = 1 << 22;  // of a view: the largest pack (LaneConfig.pack_tokens)
-constexpr double kLargestPatch = 1024;    // px
+constexpr int64_t kLargestPatch = 1024;   // px
 constexpr float kSmallestScale = 1e-30f, kLargestScale = 1e30f;  // µm per px
 
 void require(bool holds, const char *what, const std::string &got, const char *fix) {
@@ -82,16 +82,6 @@ PlanImages images_of(const ImageArguments &given) {
     return images;
 }
 
-// A seed is any 64 bits.
-uint64_t seed_of(const py::object &seed) {
-    const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(seed.ptr()));
-    const uint64_t value = number ? PyLong_AsUnsignedLongLong(number.ptr()) : 0;
-    const bool outside = PyErr_Occurred() != nullptr;
-    PyErr_Clear();
-    require(!outside, "seed must be 0 to 2**64 - 1", py::str(seed).cast<std::string>(), "set another seed");
-    return value;
-}
-
 void require_number(double value, const char *name, double low, double high) {
     if (value >= low && value <= high) return;
     const auto text = [](double number) { return py::str(py::float_(number)).cast<std::string>(); };
@@ -114,8 +104,6 @@ void require_range(PlanRange range, const char *name, double low) {
 
 // The numbers of the config that all views share.
 void require_shared(const PlanConfig &config) {
-    require(config.patch_px >= 1 && config.patch_px <= kLargestPatch, "patch_px must be 1 to 1024",
-            to_string(int64_t(config.patch_px)), "set model.patch_px");
     require_number(config.max_magnify, "max_magnify", 1, kLargest);
     require_number(config.max_reduce, "max_reduce", 1, kLargest);
     require_range(config.gain, "gain", 0);
@@ -174,7 +162,7 @@ py::dict planned(const PlanImages &images, const PlanConfig &config) {
 py::dict plan_window(const py::array &key_I, const py::array &height_I, const py::array &width_I,
                      const py::array &bits_I, const py::array &um_per_px_I, const py::array &background_I3,
                      const py::array &box_I4, const py::array &visit_I, const py::object &seed,
-                     int64_t patch_px, const py::array &area_S2, const py::array &tokens_S2,
+                     const py::object &patch_px, const py::array &area_S2, const py::array &tokens_S2,
                      const py::array &invert_odds_S, const py::array &blur_odds_S,
                      const py::array &directions_Q2, const py::array &aspect_Q, const py::array &zoom_Q,
                      bool rotate, double max_magnify, double max_reduce, const Pair &gain, const Pair &offset,
@@ -183,8 +171,9 @@ py::dict plan_window(const py::array &key_I, const py::array &height_I, const py
     const PlanImages images =
         images_of({key_I, height_I, width_I, bits_I, um_per_px_I, background_I3, box_I4, visit_I});
     PlanConfig config{};
-    config.seed = seed_of(seed);
-    config.patch_px = double(patch_px);
+    config.seed = seed_of("plan_views", seed);
+    config.patch_px = double(whole_of("plan_views", patch_px, 1, kLargestPatch, "patch_px must be 1 to 1024",
+                                      "set model.patch_px"));
     config.rotate = rotate;
     config.subtract_background = subtract_background;
     config.max_magnify = max_magnify;

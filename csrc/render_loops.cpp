@@ -11,6 +11,8 @@
 #include <limits>
 #include <vector>
 
+#include "murmur.hpp"
+
 namespace {
 
 // ---- pixels to differences ---------------------------------------------------------------------
@@ -119,19 +121,13 @@ AQQUA_INLINE void blend(const float *upper, const float *lower, const Taps &taps
     }
 }
 
-AQQUA_INLINE uint32_t mix(uint32_t x) {  // finaliser of MurmurHash3
-    x = (x ^ (x >> 16)) * 0x85EBCA6Bu;
-    x = (x ^ (x >> 13)) * 0xC2B2AE35u;
-    return x ^ (x >> 16);
-}
-
 AQQUA_INLINE void make_noise(const Sight &sight, const Run &run, int64_t count, float *noise) {
     const uint32_t low = uint32_t(sight.key), high = uint32_t(sight.key >> 32), width = uint32_t(sight.width);
     const float sigma = float(std::sqrt(4 * (256.0 * 256.0 - 1) / 12));  // of four uniform bytes
     const float amplitude = sight.noise;
     for (int64_t k = 0; k < count; ++k) {
         const uint32_t pixel = uint32_t(run.top + run.row[k]) * width + uint32_t(run.left + run.column[k]);
-        const uint32_t w = mix(mix(pixel ^ low) ^ high);
+        const uint32_t w = murmur_finaliser(murmur_finaliser(pixel ^ low) ^ high);
         const int32_t total = int32_t((w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24));
         noise[k] = float(total - 510) / sigma * amplitude;
     }

@@ -7,16 +7,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "inline.hpp"
+
 constexpr float kLuma[3] = {0.299f, 0.587f, 0.114f};  // ITU-R BT.601
 constexpr int64_t kRun = 256;   // output px made at once: all their buffers stay in the L1 cache
 constexpr int64_t kLanes = 16;  // floats of the widest registers
-
-// What a loop calls must become part of it, or it stays compiled for the oldest machine.
-#if defined(__GNUC__)
-#define AQQUA_INLINE inline __attribute__((always_inline))
-#else
-#define AQQUA_INLINE inline
-#endif
 
 // Loops go to whole registers, so that no rest is done one by one: what they read must be that long.
 inline int64_t whole_lanes(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }

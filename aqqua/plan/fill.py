@@ -100,15 +100,24 @@ def _fill_rest(
 
 
 def _entries(tokens_of: TokensOf, state: LaneState, room: int) -> Iterator[tuple[int, int, int]]:
-    """(window, index, tokens) from the state's position on, without end."""
-    for window, tokens_E in _windows(tokens_of, state):
-        first = state.index if window == state.window else 0
-        for index, tokens in enumerate(tokens_E.tolist(), first):
-            if not 1 <= tokens <= room:
+    """(window, index, tokens) from the state's position on, without end; shares nothing with `_windows`."""
+    window, empty = state.window, 0
+    while empty <= _MOST_EMPTY:
+        tokens_E = tokens_of(window).tolist()
+        for index in range(len(tokens_E)):
+            if window == state.window and index < state.index:
+                continue
+            if not 1 <= tokens_E[index] <= room:
                 raise ValueError(
-                    f"fill: every entry must have 1 to {room} tokens, got {tokens}; raise data.pack_tokens"
+                    f"fill: every entry must have 1 to {room} tokens, got {tokens_E[index]}; raise "
+                    "data.pack_tokens"
                 )
-            yield window, index, tokens
+            yield window, index, tokens_E[index]
+        empty = 0 if tokens_E else empty + 1
+        window += 1
+    raise ValueError(
+        f"fill: weights must keep some images, got {_MOST_EMPTY} empty windows; raise the weights"
+    )
 
 
 def _windows(tokens_of: TokensOf, state: LaneState) -> Iterator[tuple[int, np.ndarray]]:

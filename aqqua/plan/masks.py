@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aqqua import _core
 from aqqua.plan.cut import QUANTILES, log_uniform
-from aqqua.plan.philox import Purpose, uniforms
+from aqqua.plan.philox import Purpose, require_seed, uniforms
 
 ASPECT = (0.3, 1 / 0.3)  # of a block; DINOv2
 MIN_BLOCK = 4  # patches; DINOv2
@@ -70,7 +70,8 @@ def plan_masks(
         seed: of the run, 64 bits.
 
     Raises:
-        ValueError: a grid is below 1 x 1, a visit too large, or there are more global views than views.
+        ValueError: a grid is below 1 x 1, a visit or the seed too large, or there are more global views than
+            views.
     """
     low, high = config.ratio
     return Masks(
@@ -96,6 +97,7 @@ def plan_masks_reference(
 ) -> Masks:
     """The specification of `plan_masks`, in NumPy and Python."""
     _check(grid_V2, keys_G, visits_G)
+    require_seed("plan_masks", seed)
     patches_V = grid_V2.prod(axis=1, dtype=np.int64)
     starts_V = np.cumsum(patches_V) - patches_V
     mask_N = np.zeros(int(patches_V.sum()), bool)

@@ -14,12 +14,15 @@ from jaxtyping import Float, Float64, Int64, UInt64
 
 from aqqua import _core
 from aqqua.plan.permute import permute_reference
-from aqqua.plan.philox import Purpose, uniforms
+from aqqua.plan.philox import Purpose, require_seed, uniforms
 
 COPY_SHIFT = 24  # a visit is epoch + copy << 24: 16 M epochs, 256 copies
 MOST_COPIES = 255  # of an image in an epoch: a visit has no room for more
 MOST_LANES = 65536
 MOST_WINDOW_BLOCKS = 64
+MOST_ENTRIES = (
+    1 << 24
+)  # of a window, repeats included; 64 blocks of 512 images at 255 copies are half of that
 _WINDOW_BITS = 39  # bit 39 of a stream tells windows from epochs, the lane stands above it
 
 
@@ -69,6 +72,7 @@ def lane_blocks_reference(
             f"lane_blocks: window_blocks must be 1 to {MOST_WINDOW_BLOCKS}, got {window_blocks}; "
             "set data.window_blocks"
         )
+    require_seed("lane_blocks", seed)
     ordinals = range(window * window_blocks, (window + 1) * window_blocks)
     epochs, places = zip(*(divmod(lane + lanes * ordinal, blocks) for ordinal in ordinals), strict=True)
     if epochs[-1] >= 1 << COPY_SHIFT:
@@ -98,7 +102,7 @@ def mix_window(
 
     Args:
         block_B, epoch_B: from `lane_blocks`.
-        images_B: images of each block; none is fine.
+        images_B: images of each block; none is fine. At most 2**24 in all, repeats included.
         lane, window, seed: as for `lane_blocks`.
         key_I, weight_I: key and sampling weight of each image, both or neither. An image of weight w is
             used floor(w) or ceil(w) times an epoch, w on average; above 255 it is used 255 times.
@@ -127,6 +131,8 @@ def mix_window_reference(
 ) -> Entries:
     """The specification of `mix_window`, in NumPy."""
     _check_lane("mix_window", lane, MOST_LANES, window)
+    require_seed("mix_window", seed)
+    _check_blocks(epoch_B, images_B)
     block_I, epoch_I = np.repeat(block_B, images_B), np.repeat(epoch_B, images_B)
     first_I = np.repeat(np.cumsum(images_B) - images_B, images_B)
     row_I = np.arange(len(block_I)) - first_I
@@ -135,6 +141,11 @@ def mix_window_reference(
         _check_weights(weight_I, block_I, row_I)
         draw = uniforms(seed, key_I, epoch_I.astype(np.uint64), Purpose.REPEAT, 1)[:, 0]
         copies_I = repeats(weight_I, draw)
+    if copies_I.sum() > MOST_ENTRIES:
+        raise ValueError(
+            f"mix_window: entries of a window must be 0 to 2**24, got {copies_I.sum()}; lower the weights or "
+            "data.window_blocks"
+        )
     image_E = np.repeat(np.arange(len(copies_I)), copies_I)
     copy_E = np.arange(len(image_E)) - np.repeat(np.cumsum(copies_I) - copies_I, copies_I)
     if len(image_E):
@@ -166,6 +177,19 @@ def _check_lane(operation: str, lane: int, lanes: int, window: int) -> None:
     if not 0 <= window < 1 << _WINDOW_BITS:
         raise ValueError(
             f"{operation}: window must be 0 to 2**{_WINDOW_BITS} - 1, got {window}; go on from a LaneState"
+        )
+
+
+def _check_blocks(epoch_B: np.ndarray, images_B: np.ndarray) -> None:
+    for epoch in epoch_B[(epoch_B < 0) | (epoch_B >= 1 << COPY_SHIFT)][:1]:
+        raise ValueError(
+            f"mix_window: epochs must be 0 to 2**24 - 1, got {epoch}; take them from lane_blocks"
+        )
+    total_B = np.cumsum(images_B.clip(-1, MOST_ENTRIES + 1))
+    for images in images_B[(images_B < 0) | (total_B > MOST_ENTRIES)][:1]:
+        raise ValueError(
+            f"mix_window: images of a window must be 0 to 2**24, got {images} in a block; lower "
+            "data.window_blocks"
         )
 
 

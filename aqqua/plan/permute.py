@@ -10,18 +10,20 @@ import numpy as np
 from jaxtyping import UInt64
 
 from aqqua import _core
+from aqqua.plan.murmur import finaliser
+from aqqua.plan.philox import require_seed
 
 ROUNDS = 8
-_MASK32 = np.uint64(0xFFFFFFFF)
 
 
 def permute(index_B: UInt64[np.ndarray, " B"], n: int, seed: int, stream: int) -> UInt64[np.ndarray, " B"]:
     """Images of `index_B` under the permutation of range(n) named by (seed, stream).
 
     Raises:
-        ValueError: n is not 1 to 2**62, or an index is not below n.
+        ValueError: n is not 1 to 2**62, an index is not below n, they are no uint64 [B], or the seed or the
+            stream is not 0 to 2**64 - 1.
     """
-    return _core.permute(np.ascontiguousarray(index_B, np.uint64), n, seed, stream)
+    return _core.permute(np.asarray(index_B, order="C"), n, seed, stream)
 
 
 def permute_reference(
@@ -30,7 +32,15 @@ def permute_reference(
     """The specification of `permute`, in NumPy."""
     if not 1 <= n <= 1 << 62:
         raise ValueError(f"permute: n must be 1 to 2**62, got {n}; split the dataset")
-    index = np.asarray(index_B, np.uint64)
+    require_seed("permute", seed)
+    if not 0 <= stream < 1 << 64:
+        raise ValueError(f"permute: stream must be 0 to 2**64 - 1, got {stream}; number it anew")
+    index = np.asarray(index_B)
+    if index.dtype != np.uint64 or index.ndim != 1:
+        raise ValueError(
+            f"permute: index must be contiguous uint64 [{index.size}], got {index.dtype} "
+            f"{list(index.shape)}; give whole numbers below n"
+        )
     if len(index) and int(index.max()) >= n:
         raise ValueError(f"permute: every index must be below n, got {index.max()} of {n}; reduce it first")
     half_bits = max(1, -(-(n - 1).bit_length() // 2))
@@ -46,17 +56,9 @@ def _feistel(x: np.ndarray, half_bits: int, keys: list[int]) -> np.ndarray:
     shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = x >> shift, x & mask
     for key in keys:
-        left, right = right, left ^ (_mix_array(right ^ np.uint64(key)) & mask)
+        left, right = right, left ^ (finaliser(right ^ np.uint64(key)) & mask)
     return (left << shift) | right
 
 
 def _mix(value: int, salt: int = 0) -> int:
-    return int(_mix_array(np.array([(value + salt * 0x9E3779B9) & 0xFFFFFFFF], np.uint64))[0])
-
-
-def _mix_array(x: np.ndarray) -> np.ndarray:
-    """32-bit finaliser of MurmurHash3 on values held in uint64 (upper bits are dropped)."""
-    x = x & _MASK32
-    x = ((x ^ (x >> np.uint64(16))) * np.uint64(0x85EBCA6B)) & _MASK32
-    x = ((x ^ (x >> np.uint64(13))) * np.uint64(0xC2B2AE35)) & _MASK32
-    return x ^ (x >> np.uint64(16))
+    return int(finaliser(np.array([(value + salt * 0x9E3779B9) & 0xFFFFFFFF], np.uint64))[0])

@@ -49,6 +49,12 @@ def philox4x32(
     return c0, c1, c2, c3
 
 
+def require_seed(operation: str, seed: int) -> None:
+    """A seed is any 64 bits; csrc/arrays.hpp says the same words."""
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"{operation}: seed must be 0 to 2**64 - 1, got {seed}; set another seed")
+
+
 def bits(
     seed: int,
     keys_I: UInt64[np.ndarray, " I"],
@@ -64,7 +70,11 @@ def bits(
         visits_I: which visit of the image: epoch, with the copy number in the upper 8 bits; < 2**32.
         purpose: what the words are for; different purposes are independent.
         count: words per image, at most MAX_COUNT.
+
+    Raises:
+        ValueError: the seed or the count is outside its range.
     """
+    require_seed("bits", seed)
     if not 0 <= count <= MAX_COUNT:
         raise ValueError(f"bits: count must be 0 to {MAX_COUNT}, got {count}; draw under another purpose")
     n_blocks = -(-count // 4)
@@ -76,7 +86,7 @@ def bits(
         np.broadcast_to(visits_I.astype(np.uint64)[:, None], shape),
         np.broadcast_to(block[None, :], shape),
     )
-    words = philox4x32(counter, (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF))
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
     return np.stack(words, axis=-1).reshape(len(keys_I), 4 * n_blocks)[:, :count].astype(np.uint32)
 
 

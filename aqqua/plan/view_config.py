@@ -1,10 +1,15 @@
-"""What views may look like: the config of crops, zoom, light and blur."""
+"""What views may look like: the config of crops, zoom, light and blur.
+
+Test: tests/plan/test_view_config.py.
+"""
 
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aqqua.plan.footprint import LARGEST_SIGMA, footprint_sigma
 
 Range = tuple[float, float]
 # Every number stays between these, so that no step of a plan over- or underflows; csrc/plan.cpp relies on it.
@@ -95,6 +100,21 @@ class ViewConfig(BaseModel):
             )
         if max(self.max_tokens) > MOST_TOKENS:
             raise ValueError(f"max_tokens must be up to {MOST_TOKENS}, got {self.max_tokens}; lower the cap")
+        return self
+
+    @model_validator(mode="after")
+    def _renderable(self) -> "ViewConfig":
+        """The widest Gaussian a training view can get is one that the renderers take."""
+        # A view is reduced to keep the cap no further than max_reduce, or not at all where the jitter went
+        # below that by itself (cut.bounded_zoom); σ falls with the zoom.
+        least_zoom = min(self.scale_jitter[0], 1 / self.max_reduce)
+        sigma = float(footprint_sigma(np.array([self.blur_sigma_px[1]]), np.array([least_zoom]))[0])
+        if sigma > LARGEST_SIGMA:
+            raise ValueError(
+                f"blur_sigma_px, max_reduce and scale_jitter must keep sigma up to {LARGEST_SIGMA} source "
+                f"px, got {sigma:g} (blur {self.blur_sigma_px[1]:g} px at zoom {least_zoom:g}); lower "
+                "blur_sigma_px or max_reduce, or raise scale_jitter's low end"
+            )
         return self
 
     @property

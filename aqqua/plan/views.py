@@ -8,7 +8,8 @@ reduced, and µm/px is relabelled by the same factor.
 Source: area fractions, blur and photometric odds from DINOv2 (dinov2/data/augmentations.py);
 native resolution after NaViT. Letters: I images, S views (crops) of one image, Q quantiles of a table.
 `plan_views` is served by C++ (aqqua._core); `plan_views_reference` is its specification, bit for bit.
-Tests: tests/plan/test_views.py, test_views_native.py. Timing: bench/data/plan.py.
+Tests: tests/plan/test_views.py, test_views_look.py, test_views_native.py, test_views_refusals.py,
+test_whole.py. Timing: bench/data/plan.py.
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from jaxtyping import Float32, Int32, UInt64
 
 from aqqua import _core
 from aqqua.plan.cut import affine, bounded_zoom, cut, directions, log_uniform, snap
-from aqqua.plan.philox import Purpose, uniforms
+from aqqua.plan.footprint import footprint_sigma
+from aqqua.plan.philox import Purpose, require_seed, uniforms
 from aqqua.plan.view_config import Range, ViewConfig
 from aqqua.store.sizes import Sizes
 
+LARGEST_PATCH = 1024  # px
 _DRAWS = 20  # 32-bit words per view
 _UM_PER_PX = np.array([1e-30, 1e30], np.float32)  # beyond any instrument; relabelled, still a float32
 # Fields of the config that C++ takes as they are.
@@ -77,7 +80,8 @@ def plan_views(
 
     Raises:
         ValueError: an array has another type or length, a side is 0, a µm/px is neither unknown (NaN) nor
-            1e-30 to 1e30, bits are not 8 or 16, a visit is not below 2**32, or the seed is not 64 bits.
+            1e-30 to 1e30, bits are not 8 or 16, a visit is not below 2**32, the seed is not 64 bits, or
+            patch_px is outside its range.
     """
     return Views(
         **_core.plan_views(
@@ -107,9 +111,8 @@ def plan_views_reference(
     sizes: Sizes, visits_I: UInt64[np.ndarray, " I"], seed: int, patch_px: int, config: ViewConfig
 ) -> Views:
     """The specification of `plan_views`, in NumPy."""
-    _require_plannable("plan_views", sizes, visits_I)
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"plan_views: seed must be 0 to 2**64 - 1, got {seed}; set another seed")
+    _require_plannable("plan_views", sizes, visits_I, patch_px)
+    require_seed("plan_views", seed)
     n_views = config.views
     u = uniforms(seed, sizes.key, visits_I, Purpose.VIEWS, _DRAWS * n_views)
     u_ISU = u.reshape(len(sizes.key), n_views, _DRAWS)
@@ -123,8 +126,12 @@ def plan_views_reference(
     )
 
 
-def _require_plannable(caller: str, sizes: Sizes, visits_I: np.ndarray) -> None:
-    """What csrc/plan.cpp asks of images, in the same words."""
+def _require_plannable(caller: str, sizes: Sizes, visits_I: np.ndarray, patch_px: int) -> None:
+    """What csrc/plan.cpp asks of images and of patches, in the same words."""
+    if not 1 <= patch_px <= LARGEST_PATCH:
+        raise ValueError(
+            f"{caller}: patch_px must be 1 to {LARGEST_PATCH}, got {patch_px}; set model.patch_px"
+        )
     um, low, high = sizes.um_per_px, *_UM_PER_PX
     sized = (sizes.height >= 1) & (sizes.width >= 1)
     deep = np.isin(sizes.bits, (8, 16))
@@ -167,16 +174,6 @@ def _between(bounds: Range, draw: np.ndarray) -> np.ndarray:
     return bounds[0] + (bounds[1] - bounds[0]) * draw
 
 
-def footprint_sigma(blur_px: np.ndarray, zoom: np.ndarray) -> np.ndarray:
-    """σ in source px of one Gaussian that blurs by `blur_px` output px and band-limits a reduction.
-
-    A pixel seen at zoom z < 1 covers 1/z source pixels; ½·√(1/z² − 1) is the Gaussian that turns a
-    footprint of one pixel into that one.
-    """
-    shrink = np.minimum(zoom, 1.0)
-    return np.sqrt(0.25 * (1 / (shrink * shrink) - 1) + (blur_px / zoom) * (blur_px / zoom))
-
-
 def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, config: ViewConfig) -> Views:
     """One undisturbed view of each whole image: for embedding and evaluation.
 
@@ -184,9 +181,10 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
     same floor, cap and relabelling of µm/px as in training.
 
     Raises:
-        ValueError: a side is 0, a µm/px is neither unknown (NaN) nor 1e-30 to 1e30, or bits are not 8 or 16.
+        ValueError: a side is 0, a µm/px is neither unknown (NaN) nor 1e-30 to 1e30, bits are not 8 or 16, or
+            patch_px is not 1 to 1024.
     """
-    _require_plannable("whole_views", sizes, np.zeros(len(sizes), np.uint64))
+    _require_plannable("whole_views", sizes, np.zeros(len(sizes), np.uint64), patch_px)
     sides = np.stack([sizes.height, sizes.width], axis=-1).astype(np.float64)[:, None, :]
     one = np.ones(sides.shape[:2])
     floor, cap = one * min_tokens, one * max_tokens

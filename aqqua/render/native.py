@@ -1,4 +1,4 @@
-"""Plan and pixels to patch rows on the CPU, by C++ (csrc/render.cpp); equal to the reference within 1e-4.
+"""Plan and pixels to patch rows on the CPU, by C++ (csrc/render.cpp); equal to the reference within 1e-5.
 
 Test: tests/render/test_native.py. Timing: bench/data/render.py.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aqqua import _core
 from aqqua.plan.pack import Pack
-from aqqua.render.reference import require_dtype
+from aqqua.render.contract import require_renderable
 
 
 def render_native(
@@ -33,29 +33,16 @@ def render_native(
             on it either.
 
     Raises:
-        ValueError: the pixels are not those the plan was made for, a number of it is not finite, or
-            the dtype or the instruction set cannot be had.
+        ValueError: as of the specification, or the instruction set or so many threads cannot be had.
     """
-    require_dtype(dtype)
-    first = slice(pack.n_views if first_views is None else first_views)
-    image_V, grid_V2, sizes = pack.image_V[first], pack.grid_V2[first], pack.sizes
-    rows = int(grid_V2.prod(axis=1).sum())
+    count = require_renderable(pack, pixels_I, patch_px, channels, first_views, dtype)
+    rows = int(pack.grid_V2[:count].prod(axis=1, dtype=np.int64).sum())
     patches_NF = torch.empty(rows, patch_px * patch_px * channels, dtype=dtype)
+    # Laid out as C++ wants them; never converted, which would hide a number that does not fit.
+    plan = {**_of_images(pack), **_of_views(pack, slice(count))}
     _core.render(
         pixels_I=[np.ascontiguousarray(pixels) for pixels in pixels_I],
-        height_I=np.ascontiguousarray(sizes.height, np.int32),
-        width_I=np.ascontiguousarray(sizes.width, np.int32),
-        channels_I=np.ascontiguousarray(sizes.channels, np.int8),
-        bits_I=np.ascontiguousarray(sizes.bits, np.int8),
-        background_I3=np.ascontiguousarray(sizes.background, np.uint16),
-        image_V=np.ascontiguousarray(image_V, np.int64),
-        grid_V2=np.ascontiguousarray(grid_V2, np.int32),
-        map_V23=np.ascontiguousarray(pack.map_V23[first], np.float32),
-        sigma_V=np.ascontiguousarray(pack.sigma_V[first], np.float32),
-        scale_V=np.ascontiguousarray(pack.scale_V[first], np.float32),
-        bias_V3=np.ascontiguousarray(pack.bias_VC[first], np.float32),
-        noise_V=np.ascontiguousarray(pack.noise_V[first], np.float32),
-        key_V=np.ascontiguousarray(pack.key_V[first] ^ pack.visit_I[image_V], np.uint64),
+        **{name: np.ascontiguousarray(values) for name, values in plan.items()},
         patch_px=patch_px,
         channels=channels,
         threads=torch.get_num_threads() if threads is None else threads,
@@ -63,6 +50,31 @@ def render_native(
         out=_as_numpy(patches_NF),
     )
     return patches_NF
+
+
+def _of_images(pack: Pack) -> dict[str, np.ndarray]:
+    sizes = pack.sizes
+    return {
+        "height_I": sizes.height,
+        "width_I": sizes.width,
+        "channels_I": sizes.channels,
+        "bits_I": sizes.bits,
+        "background_I3": sizes.background,
+    }
+
+
+def _of_views(pack: Pack, first: slice) -> dict[str, np.ndarray]:
+    image_V = pack.image_V[first]
+    return {
+        "image_V": image_V,
+        "grid_V2": pack.grid_V2[first],
+        "map_V23": pack.map_V23[first],
+        "sigma_V": pack.sigma_V[first],
+        "scale_V": pack.scale_V[first],
+        "bias_V3": pack.bias_VC[first],
+        "noise_V": pack.noise_V[first],
+        "key_V": pack.key_V[first] ^ pack.visit_I[image_V],
+    }
 
 
 def _as_numpy(values: Tensor) -> np.ndarray:

@@ -15,9 +15,10 @@ import torch.nn.functional as nnf
 from jaxtyping import Float
 from torch import Tensor
 
+from aqqua.plan.murmur import finaliser
 from aqqua.plan.pack import Pack
+from aqqua.render.contract import REACH, require_renderable
 
-REACH = 3.0  # the Gaussian ends at this many σ
 SMALLEST_SIGMA = 0.2  # source px; below it the blur would not move a grey level
 LUMA = (0.299, 0.587, 0.114)  # grey of a colour image, ITU-R BT.601
 
@@ -36,40 +37,27 @@ def render_reference(
     Args:
         pack: the plan.
         pixels_I: pixels of each image of the pack as stored, (H, W) or (H, W, 3), uint8 or uint16.
-        patch_px: side P of a patch.
+        patch_px: side P of a patch, 1 to 1024.
         channels: of the model, 1 or 3. Colour becomes luma for 1; grey is repeated for 3.
-        first_views: render only so many views (the globals come first).
+        first_views: render only so many views (the globals come first), 0 to all.
         dtype: of the rows, torch.float32 or torch.bfloat16. The latter is the former rounded to nearest,
             ties to even: what a model under autocast would do to them first, in half the bytes.
 
     Raises:
-        ValueError: the pixels are not those the plan was made for, or the rows cannot have this dtype.
+        ValueError: the pixels are not those the plan was made for, an array of the plan has another type or
+            shape, a number of it is not finite or out of range, or the rows cannot have this dtype
+            (aqqua.render.contract).
     """
-    require_dtype(dtype)
-    if len(pixels_I) != pack.n_images:
-        raise ValueError(
-            f"render: one image per plan entry, got {len(pixels_I)} of {pack.n_images}; fetch them all"
-        )
-    planes = [_plane(p, channels, pack, i) for i, p in enumerate(pixels_I)]
+    n_views = require_renderable(pack, pixels_I, patch_px, channels, first_views, dtype)
+    planes = [_plane(p, channels) for p in pixels_I]
     image_V = pack.image_V
-    n_views = pack.n_views if first_views is None else first_views
+    nothing = torch.empty(0, patch_px * patch_px * channels)
     rows = [_view(planes[image_V[v]], pack, v, int(image_V[v]), patch_px) for v in range(n_views)]
-    return torch.cat(rows).to(dtype)
+    return torch.cat([nothing, *rows]).to(dtype)
 
 
-def require_dtype(dtype: torch.dtype) -> None:
-    """Patch rows are float32 or bfloat16, whoever renders them."""
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(
-            f"render: dtype must be torch.float32 or torch.bfloat16, got {dtype}; convert the rows afterwards"
-        )
-
-
-def _plane(pixels: np.ndarray, channels: int, pack: Pack, i: int) -> Tensor:
+def _plane(pixels: np.ndarray, channels: int) -> Tensor:
     """Pixels as [C, H, W] in [0, 1]."""
-    expected = (int(pack.sizes.height[i]), int(pack.sizes.width[i]))
-    if pixels.shape[:2] != expected:
-        raise ValueError(f"render: image {i} must be {expected} as planned, got {pixels.shape}; re-plan it")
     full = 65535.0 if pixels.dtype == np.uint16 else 255.0
     image = torch.from_numpy(pixels.astype(np.float32) / np.float32(full))
     image = image[None] if image.ndim == 2 else image.permute(2, 0, 1)
@@ -145,18 +133,11 @@ def sample(
 
 def noise(key: int, height: int, width: int) -> Float[Tensor, "h w"]:
     """Deterministic noise of mean 0 and σ 1, nearly normal: the sum of four hashed bytes per pixel."""
-    pixel = torch.arange(height * width, dtype=torch.int64)
-    words = _mix32(_mix32(pixel ^ (key & 0xFFFFFFFF)) ^ (key >> 32 & 0xFFFFFFFF))
-    total = (words & 255) + (words >> 8 & 255) + (words >> 16 & 255) + (words >> 24 & 255)
+    pixel = np.arange(height * width, dtype=np.uint64)
+    words = finaliser(finaliser(pixel ^ np.uint64(key & 0xFFFFFFFF)) ^ np.uint64(key >> 32))
+    total = words.astype("<u4").view(np.uint8).reshape(-1, 4).sum(axis=1, dtype=np.int64)
     sigma = math.sqrt(4 * (256**2 - 1) / 12)
-    return ((total - 510).to(torch.float32) / sigma).reshape(height, width)
-
-
-def _mix32(x: Tensor) -> Tensor:
-    """32-bit finaliser of MurmurHash3 on values held in int64."""
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-    return x ^ (x >> 16)
+    return (torch.from_numpy(total - 510).to(torch.float32) / sigma).reshape(height, width)
 
 
 def patchify(values_Chw: Float[Tensor, "C h w"], patch_px: int) -> Float[Tensor, "n F"]:

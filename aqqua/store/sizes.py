@@ -2,7 +2,7 @@
 
 Apart from reading, so that planning loads neither Arrow nor a file: a plan of any number of images
 starts in a few tens of megabytes. Letters: I images.
-Test: tests/store/test_read.py; that planning stays light: tests/plan/test_lanes.py.
+Test: tests/store/test_read.py, test_sizes.py; that planning stays light: tests/plan/test_lanes.py.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,13 @@ class Sizes:
 
     @staticmethod
     def concatenate(parts: Sequence["Sizes"]) -> "Sizes":
-        """The images of several blocks, one after the other."""
+        """The images of several blocks, one after the other.
+
+        Raises:
+            ValueError: there is no block.
+        """
+        if not parts:
+            raise ValueError("Sizes: concatenate must be given at least one block, got none; pass its sizes")
         names = tuple(dict.fromkeys(name for part in parts for name in part.instrument_names))
         codes = [np.array([names.index(n) for n in part.instrument_names], np.int32) for part in parts]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_IMAGE}

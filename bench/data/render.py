@@ -5,7 +5,7 @@
 Beside the C++ renderer stand its PyTorch specification and peers that do less: our maps, bilinear, by
 Pillow and OpenCV (no blur, no noise); ten crops, resized and normalised, by Pillow and by PyTorch's
 operator under torchvision (no rotation either), at the sizes of our views and at DINOv2's 224 and 98 px.
-Before a number is printed the two renderers must agree within 1e-4.
+Before a number is printed the two renderers must agree within 1e-5.
 
 Images per second of processor time of one thread, best round of each, rounds interleaved: the
 ratios of one run hold on a busy machine too. Appends a JSON line to bench/results/cpu/render.jsonl.
@@ -35,7 +35,7 @@ from aqqua.render.native import render_native
 from aqqua.render.reference import render_reference
 from aqqua.store.read import Dataset
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 DINOV2_SIDES = (224, 98)  # global and local, px
 VIEWS = ViewConfig()
 

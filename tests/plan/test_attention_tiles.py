@@ -167,7 +167,7 @@ def test_lengths_that_are_none_are_refused(served_by, lengths_V, message):
 
 
 @BOTH
-@pytest.mark.parametrize("lengths_V", [np.array([1.5]), np.ones((2, 2), np.int64), np.array([True])])
+@pytest.mark.parametrize("lengths_V", [np.array([1.5]), np.ones((2, 2), np.int64), np.array([True]), [1, 2]])
 def test_arrays_that_are_no_lengths_are_refused(served_by, lengths_V):
     # Where shapes are checked (make shapes), that check is the first to refuse.
     with pytest.raises((ValueError, TypeError), match=r"whole numbers|parameter 'lengths_V'"):

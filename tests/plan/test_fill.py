@@ -139,3 +139,19 @@ def test_the_binding_asks_for_more_and_checks_its_array():
     assert (chosen.tolist(), first, taken) == ([0], 1, 0)
     with pytest.raises(ValueError, match=r"fill: tokens_A must be contiguous int64 \[3\], got int32 \[3\]"):
         _core.fill(np.ones(3, np.int32), 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("taken", "room", "message"),
+    [
+        (0, -5, "room must be 1 to 2..62 - 1 tokens, got -5; set data.pack_tokens"),
+        (0, 0, "room must be 1 to 2..62 - 1 tokens, got 0"),
+        (0, 1 << 62, "room must be 1 to 2..62 - 1 tokens, got 4611686018427387904"),
+        (0, 1 << 70, "room must be 1 to 2..62 - 1 tokens, got 1180591620717411303424"),
+        (-2, 9, "taken must be 0 to 2..64 - 1, got -2; resume from a sound checkpoint"),
+        (1 << 64, 9, "taken must be 0 to 2..64 - 1, got 18446744073709551616"),
+    ],
+)
+def test_the_binding_checks_its_numbers(taken, room, message):
+    with pytest.raises(ValueError, match=f"^fill: {message}"):
+        _core.fill(np.full(65, 2), taken, room)

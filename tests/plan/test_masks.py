@@ -225,6 +225,15 @@ def test_says_what_must_hold(served_by, change, message):
         served_by(**(sound | change), seed=0, config=MaskConfig())
 
 
+@pytest.mark.parametrize("served_by", [plan_masks, plan_masks_reference])
+@pytest.mark.parametrize("seed", [-1, 1 << 64, 1 << 70])
+def test_a_seed_is_any_64_bits(served_by, seed):
+    views = np.ones((2, 2), np.int32), np.arange(2, dtype=np.uint64), np.zeros(2, np.uint64)
+    message = rf"^plan_masks: seed must be 0 to 2\*\*64 - 1, got {seed}; set another seed"
+    with pytest.raises(ValueError, match=message):
+        served_by(*views, seed, MaskConfig())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -20,6 +20,7 @@ from aqqua.plan.order import (
 )
 
 SEEDS = st.integers(0, (1 << 64) - 1)
+MIXED_BY = pytest.mark.parametrize("served_by", [mix_window, mix_window_reference])
 BOTH = pytest.mark.parametrize("served_by", [lane_blocks, lane_blocks_reference])
 PLACE = {"blocks": 10, "lanes": 4, "window_blocks": 2, "lane": 1, "window": 0, "seed": 0}
 FIRST = {"lane": 0, "window": 0, "seed": 0}
@@ -169,6 +170,14 @@ def test_any_position_of_three_billion_images():
         ({"window": 1 << 39}, "window must be 0 to 2\\*\\*39 - 1, got 549755813888"),
         ({"window_blocks": 0}, "window_blocks must be 1 to 64, got 0; set data.window_blocks"),
         ({"window_blocks": 65}, "window_blocks must be 1 to 64, got 65"),
+        ({"blocks": 1 << 63}, "blocks must be 1 to 2\\*\\*62, got 9223372036854775808; take"),
+        ({"blocks": -(1 << 70)}, "blocks must be 1 to 2\\*\\*62, got -1180591620717411303424"),
+        ({"lanes": 1 << 64}, "lanes must be 1 to 65536, got 18446744073709551616; set"),
+        ({"lane": 1 << 63}, "lane must be 0 to lanes - 1, got 9223372036854775808 of 4; take"),
+        ({"window": 1 << 70}, "window must be 0 to 2\\*\\*39 - 1, got 1180591620717411303424; go on"),
+        ({"window_blocks": 1 << 64}, "window_blocks must be 1 to 64, got 18446744073709551616; set"),
+        ({"seed": -1}, "seed must be 0 to 2\\*\\*64 - 1, got -1; set another seed"),
+        ({"seed": 1 << 64}, "seed must be 0 to 2\\*\\*64 - 1, got 18446744073709551616; set another seed"),
         ({"blocks": 1, "window": 1 << 38}, "epochs must be below 2\\*\\*24, got 2199023255557 in window"),
     ],
 )
@@ -177,7 +186,49 @@ def test_a_place_that_is_none_is_refused(served_by, wrong, message):
         served_by(**{**PLACE, **wrong})
 
 
-@pytest.mark.parametrize("served_by", [mix_window, mix_window_reference])
+@MIXED_BY
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lane": 65536}, "lane must be 0 to lanes - 1, got 65536 of 65536; take one of lanes_of_rank"),
+        ({"lane": 1 << 64}, "lane must be 0 to lanes - 1, got 18446744073709551616 of 65536"),
+        ({"window": -3}, "window must be 0 to 2\\*\\*39 - 1, got -3; go on from a LaneState"),
+        ({"window": 1 << 70}, "window must be 0 to 2\\*\\*39 - 1, got 1180591620717411303424"),
+        ({"seed": -1}, "seed must be 0 to 2\\*\\*64 - 1, got -1; set another seed"),
+        ({"seed": 1 << 64}, "seed must be 0 to 2\\*\\*64 - 1, got 18446744073709551616"),
+        ({"epoch_B": np.array([0, 1 << 24])}, "epochs must be 0 to 2\\*\\*24 - 1, got 16777216; take"),
+        ({"epoch_B": np.array([0, -1])}, "epochs must be 0 to 2\\*\\*24 - 1, got -1"),
+        (
+            {"images_B": np.array([2, -1])},
+            "images of a window must be 0 to 2\\*\\*24, got -1 in a block; lower",
+        ),
+        (
+            {"images_B": np.array([2, (1 << 24) - 1])},
+            "images of a window must be .*, got 16777215 in a block",
+        ),
+        (
+            {"images_B": np.array([2, (1 << 63) - 1])},
+            "images of a window must be .*, got 9223372036854775807",
+        ),
+    ],
+)
+def test_a_window_that_is_none_is_refused(served_by, wrong, message):
+    block_B, epoch_B, images_B = of_blocks(2, 2)
+    arguments = {"block_B": block_B, "epoch_B": epoch_B, "images_B": images_B, **FIRST, **wrong}
+    with pytest.raises(ValueError, match=f"mix_window: {message}"):
+        served_by(**arguments)
+
+
+@MIXED_BY
+def test_a_window_of_too_many_copies_is_refused(served_by):
+    images = (1 << 24) // 255 + 1
+    options = {"key_I": mixed(np.arange(images)), "weight_I": np.full(images, 255.0)}
+    message = r"mix_window: entries of a window must be 0 to 2\*\*24, got 16777\d\d\d; lower the weights"
+    with pytest.raises(ValueError, match=message):
+        served_by(*of_blocks(images), **FIRST, **options)
+
+
+@MIXED_BY
 @pytest.mark.parametrize(
     ("weight", "shown"),
     [(np.nan, "nan"), (-0.5, "-0.5"), (np.inf, "inf"), (-np.inf, "-inf"), (-np.nan, "nan")],
@@ -194,17 +245,8 @@ def test_a_weight_that_is_none_is_refused(served_by, weight, shown):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"lane": 65536}, "lane must be 0 to lanes - 1, got 65536 of 65536"),
-        ({"window": -3}, "window must be 0 to 2\\*\\*39 - 1, got -3"),
-        ({"images_B": np.array([2, -1])}, "images of a window must be 0 to 2\\*\\*31 - 1, got -1 in a block"),
-        (
-            {"images_B": np.array([1 << 30, 1 << 31])},
-            "images of a window must be .*, got 2147483648 in a block",
-        ),
         ({"images_B": np.array([2])}, r"images_B must be contiguous int64 \[2\], got int64 \[1\]"),
         ({"images_B": np.array([2.0, 2.0])}, r"images_B must be contiguous int64 \[2\], got float64 \[2\]"),
-        ({"epoch_B": np.array([0, 1 << 24])}, "epochs must be 0 to 2\\*\\*24 - 1, got 16777216"),
-        ({"epoch_B": np.array([0, -1])}, "epochs must be 0 to 2\\*\\*24 - 1, got -1"),
         ({"key_I": np.zeros(4, np.uint64)}, "keys and weights must come together, got keys alone"),
         ({"weight_I": np.zeros(4)}, "keys and weights must come together, got weights alone"),
         (

@@ -92,5 +92,33 @@ def test_says_what_must_hold(served_by, index, n, message):
         served_by(np.array(index, np.uint64), n, 0, 0)
 
 
+@pytest.mark.parametrize("served_by", [permute, permute_reference])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n": 1 << 64}, "n must be 1 to 2\\*\\*62, got 18446744073709551616; split"),
+        ({"n": -1}, "n must be 1 to 2\\*\\*62, got -1; split"),
+        ({"seed": -1}, "seed must be 0 to 2\\*\\*64 - 1, got -1; set another seed"),
+        ({"seed": 1 << 64}, "seed must be 0 to 2\\*\\*64 - 1, got 18446744073709551616; set another seed"),
+        ({"stream": -1}, "stream must be 0 to 2\\*\\*64 - 1, got -1; number it anew"),
+        ({"stream": 1 << 64}, "stream must be 0 to 2\\*\\*64 - 1, got 18446744073709551616; number"),
+    ],
+)
+def test_a_number_beyond_64_bits_is_refused(served_by, wrong, message):
+    with pytest.raises(ValueError, match=f"^permute: {message}"):
+        served_by(everything(3), **({"n": 5, "seed": 0, "stream": 0} | wrong))
+
+
+@pytest.mark.parametrize("served_by", [permute, permute_reference])
+@pytest.mark.parametrize(
+    "index", [np.array([1.7]), np.array([-1]), np.array([[0]], np.uint64), np.array(3, np.uint64)]
+)
+def test_what_is_no_index_is_refused_and_not_converted(served_by, index):
+    # Where shapes are checked (make shapes), that check is the first to refuse.
+    message = r"^permute: index must be contiguous uint64 \[1\], got |parameter 'index_B'"
+    with pytest.raises((ValueError, TypeError), match=message):
+        served_by(index, 5, 0, 0)
+
+
 def test_nothing_in_nothing_out():
     assert permute(everything(0), 5, 0, 0).shape == (0,)

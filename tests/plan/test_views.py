@@ -7,33 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sizes import isiis_like, sizes
-from pydantic import ValidationError
+from made_views import CALM, SIDES, WIDE, plan, visits, zoom
 
 from aqqua.plan.cut import log_uniform
+from aqqua.plan.footprint import LARGEST_SIGMA, footprint_sigma
 from aqqua.plan.view_config import ViewConfig
-from aqqua.plan.views import Views, footprint_sigma, plan_views, whole_views
+from aqqua.plan.views import Views, plan_views, whole_views
 
 UM_PER_PX = [float("nan"), 1e-30, 0.01, 3.4, 59.0, 1e3, 1e30]
-WIDE = ViewConfig(min_tokens=(1, 1), max_tokens=(4096, 4096))  # neither floor nor cap is met at 8 px
-CALM = WIDE.model_copy(update={"scale_jitter": (1.0, 1.0)})  # zoom is exactly 1
-
-
-def visits(n: int, visit: int = 0) -> np.ndarray:
-    return np.full(n, visit, np.uint64)
-
-
-def plan(height, width, config=None, *, patch_px: int = 8, visit: int = 0, seed: int = 0, **known) -> Views:
-    images = sizes(height, width, **known)
-    return plan_views(images, visits(len(images), visit), seed, patch_px, config or ViewConfig())
-
-
-def zoom(views: Views) -> np.ndarray:
-    """Output px per source px, from the map alone; the same along both axes."""
-    linear = views.map_IS23[..., :2].astype(np.float64)
-    across, down = np.linalg.norm(linear[..., :, 0], axis=-1), np.linalg.norm(linear[..., :, 1], axis=-1)
-    np.testing.assert_allclose(across, down, rtol=1e-5)
-    np.testing.assert_allclose((linear[..., 0] * linear[..., 1]).sum(-1) / across**2, 0, atol=1e-5)
-    return 1 / across
 
 
 def centre(views: Views, patch_px: int = 8) -> np.ndarray:
@@ -46,14 +27,6 @@ def reach(views: Views, patch_px: int = 8) -> np.ndarray:
     """Half the extent of each view along source x and y, source px."""
     half = views.grid_IS2[..., ::-1] * patch_px / 2
     return (np.abs(views.map_IS23[..., :2]) @ half[..., None])[..., 0]
-
-
-SIDES = st.one_of(
-    st.tuples(st.integers(1, 600), st.integers(1, 600)),
-    st.tuples(st.integers(600, 20_000), st.integers(1, 5)),
-    st.tuples(st.integers(1, 5), st.integers(600, 20_000)),
-    st.tuples(st.integers(2000, 20_000), st.integers(2000, 20_000)),
-)
 
 
 @given(SIDES, st.sampled_from([8, 14, 16]), st.sampled_from(UM_PER_PX), st.integers(0, (1 << 64) - 1))
@@ -74,7 +47,7 @@ def test_any_size_gives_finite_views_that_keep_the_physical_size(whole, sides, p
     assert (views.grid_IS2 >= 1).all()
     assert (tokens[:2] <= config.max_tokens[0]).all()
     assert (tokens[2:] <= config.max_tokens[1]).all()
-    assert (views.sigma_IS <= 1000).all()  # what the renderers take
+    assert (views.sigma_IS <= LARGEST_SIGMA).all()
     factor = zoom(views)
     # A view's side in µm is the same in its own pixels and in the source's.
     expected = np.float64(np.float32(um)) / factor
@@ -219,112 +192,8 @@ def test_views_of_one_image_differ():
     assert len(np.unique(views.map_IS23[0].reshape(10, -1), axis=0)) == 10
 
 
-@pytest.mark.parametrize(("blur", "odds"), [("paper", (1.0, 0.1)), ("released", (0.0, 0.9))])
-def test_blur_odds_are_those_of_the_paper_or_of_the_released_weights(blur, odds):
-    config = CALM.model_copy(update={"blur": blur})
-    sigma = plan(np.full(3000, 100), np.full(3000, 100), config).sigma_IS
-    measured = (sigma > 0).mean(axis=0)
-    assert measured[0] == odds[0]
-    assert measured[1] == pytest.approx(odds[1], abs=0.02)
-    np.testing.assert_allclose(measured[2:], 0.5, atol=0.04)
-    blurred = sigma[:, 1:][sigma[:, 1:] > 0]
-    assert blurred.min() == pytest.approx(0.1, abs=0.02)
-    assert blurred.max() == pytest.approx(2, abs=0.02)
-
-
-def test_photometric_odds_and_ranges():
-    config = ViewConfig()
-    views = plan(np.full(4000, 100), np.full(4000, 100), config)
-    inverted = (views.scale_IS < 0).mean(axis=0)
-    assert inverted[0] == 0
-    assert inverted[1] == pytest.approx(0.2, abs=0.03)
-    assert (inverted[2:] == 0).all()
-    gain = np.abs(views.scale_IS) * config.std
-    assert ((gain >= 0.6 - 1e-6) & (gain <= 1.4 + 1e-6)).all()
-    assert np.isclose(gain, 1).mean() == pytest.approx(0.2, abs=0.02)
-    noise = views.noise_IS * config.std
-    assert 0 <= noise.min() < 0.001
-    assert 0.019 < noise.max() <= 0.02
-
-
-@pytest.mark.parametrize(("bits", "full"), [(8, 255), (16, 65535)])
-@pytest.mark.parametrize("background", [0, 130])
-def test_a_background_pixel_becomes_its_offset_alone(bits, full, background):
-    known = {"background": background, "bits": bits}
-    config = ViewConfig()
-    views = plan([100] * 300, [90] * 300, config, **known)
-    grey = views.scale_IS[..., None] * np.float32(background / full) + views.bias_ISC
-    assert np.abs(grey * config.std).max() <= 0.1 + 1e-5
-    assert np.abs(grey * config.std).max() > 0.09
-    np.testing.assert_allclose(grey[np.isclose(np.abs(views.scale_IS) * config.std, 1)], 0, atol=1e-5)
-
-    kept = config.model_copy(update={"subtract_background": False, "photometric_odds": 0.0})
-    views = plan([100] * 300, [90] * 300, kept, **known)
-    grey = views.scale_IS[..., None] * np.float32(background / full) + views.bias_ISC
-    np.testing.assert_allclose(grey, (background / full - kept.mean) / kept.std, atol=1e-5)
-
-    whole = whole_views(sizes(100, 90, **known), 8, 256, 16, config)
-    np.testing.assert_allclose(whole.scale_IS[..., None] * (background / full) + whole.bias_ISC, 0, atol=1e-5)
-    np.testing.assert_allclose(whole.scale_IS, 1 / config.std)
-
-
-@given(SIDES, st.sampled_from([8, 14, 16]))
-@settings(max_examples=150, deadline=None)
-def test_a_whole_view_shows_the_whole_image_upright(sides, patch_px):
-    views = whole_views(sizes(*sides), patch_px, 256, 16, ViewConfig())
-    linear, shift = views.map_IS23[0, 0, :, :2], views.map_IS23[0, 0, :, 2]
-    assert linear[0, 1] == linear[1, 0] == 0
-    assert linear[0, 0] > 0
-    assert linear[1, 1] > 0
-    far = linear @ (views.grid_IS2[0, 0, ::-1] * patch_px) + shift
-    # At most a quarter of a patch falls off each rim; the margin is the same on both sides.
-    quarter = 0.2501 * patch_px / zoom(views)[0, 0] + 0.01
-    assert (shift <= quarter).all()
-    assert (far >= np.array(sides[::-1]) - quarter).all()
-    np.testing.assert_allclose(shift, np.array(sides[::-1]) - far, atol=0.02, rtol=1e-4)
-    assert views.noise_IS[0, 0] == 0
-
-
-def test_a_whole_view_keeps_the_scale_between_floor_and_cap():
-    height, width = isiis_like(2000)
-    views = whole_views(sizes(height, width, um_per_px=59.0), 8, 256, 16, ViewConfig())
-    patches = height * width / 64
-    kept = (patches > 16) & (patches < 180)
-    assert kept.mean() > 0.7
-    np.testing.assert_allclose(views.um_per_px_IS[kept, 0], 59, rtol=1e-6)
-    np.testing.assert_array_equal(views.sigma_IS[kept], 0)
-    assert (views.patches_IS() <= 256).all()
-
-
-def test_a_reduced_pixel_is_blurred_to_its_own_footprint():
-    sigma = footprint_sigma(np.zeros(3), np.array([1.0, 2.0, 0.5]))
-    assert sigma.tolist() == [0, 0, pytest.approx(0.5 * np.sqrt(3))]
-    assert footprint_sigma(np.full(1, 2.0), np.full(1, 0.5)) == pytest.approx(np.sqrt(0.75 + 16))
-
-
 def test_log_uniform_quantiles_have_their_range_and_geometric_middle():
     values = log_uniform(0.25, 4.0)
     assert (np.diff(values) > 0).all()
     assert 0.25 < values[0] < values[-1] < 4
     assert np.log(values).mean() == pytest.approx(0, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"global_area": (1.0, 0.3)}, "global_area must be low, high with low <= high, got 1.0, 0.3; swap"),
-        ({"scale_jitter": (0.0, 1.0)}, "scale_jitter must be positive"),
-        ({"min_tokens": (300, 4)}, "min_tokens must be 1 to max_tokens, got \\(300, 4\\)"),
-        ({"aspect": (1e-7, 1.0)}, "aspect must be positive, at least 1e-06, got 1e-07; raise its low end"),
-        ({"gain": (0.0, 1e7)}, "gain must be within ±1e\\+06, got 0.0, 10000000.0; bring it nearer 0"),
-        ({"max_tokens": (1 << 23, 64)}, "max_tokens must be up to 4194304, got \\(8388608, 64\\); lower"),
-        ({"offset": (0.0, float("inf"))}, "Input should be a finite number"),
-        ({"noise": (-0.1, 0.1)}, "noise must be at least 0"),
-        ({"invert_odds": (0.0, 1.2)}, "invert_odds must be 0 to 1"),
-        ({"locals": 17}, "less than or equal to 16"),
-        ({"nosie": (0, 1)}, "Extra inputs are not permitted"),
-    ],
-)
-def test_a_wrong_config_says_what_must_hold(wrong, message):
-    with pytest.raises(ValidationError, match=message):
-        ViewConfig(**wrong)

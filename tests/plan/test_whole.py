@@ -1,8 +1,11 @@
-"""Packs for embedding: every image once, in row order, whole."""
+"""Whole views, and packs of them for embedding: every image once, in row order, upright and all of it."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_sizes import isiis_like, sizes
+from made_views import SIDES, zoom
 
 from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
@@ -39,3 +42,31 @@ def test_whole_packs_need_room_for_the_largest_image():
     with pytest.raises(ValueError, match=r"must hold the largest image, 261 tokens, got 260; raise it"):
         pack_all(sizes(128, 128), 260)
     assert pack_all(sizes([], []), 260) == []
+
+
+@given(SIDES, st.sampled_from([8, 14, 16]))
+@settings(max_examples=150, deadline=None)
+def test_a_whole_view_shows_the_whole_image_upright(sides, patch_px):
+    views = whole_views(sizes(*sides), patch_px, 256, 16, ViewConfig())
+    linear, shift = views.map_IS23[0, 0, :, :2], views.map_IS23[0, 0, :, 2]
+    assert linear[0, 1] == linear[1, 0] == 0
+    assert linear[0, 0] > 0
+    assert linear[1, 1] > 0
+    far = linear @ (views.grid_IS2[0, 0, ::-1] * patch_px) + shift
+    # At most a quarter of a patch falls off each rim; the margin is the same on both sides.
+    quarter = 0.2501 * patch_px / zoom(views)[0, 0] + 0.01
+    assert (shift <= quarter).all()
+    assert (far >= np.array(sides[::-1]) - quarter).all()
+    np.testing.assert_allclose(shift, np.array(sides[::-1]) - far, atol=0.02, rtol=1e-4)
+    assert views.noise_IS[0, 0] == 0
+
+
+def test_a_whole_view_keeps_the_scale_between_floor_and_cap():
+    height, width = isiis_like(2000)
+    views = whole_views(sizes(height, width, um_per_px=59.0), 8, 256, 16, ViewConfig())
+    patches = height * width / 64
+    kept = (patches > 16) & (patches < 180)
+    assert kept.mean() > 0.7
+    np.testing.assert_allclose(views.um_per_px_IS[kept, 0], 59, rtol=1e-6)
+    np.testing.assert_array_equal(views.sigma_IS[kept], 0)
+    assert (views.patches_IS() <= 256).all()

@@ -5,7 +5,6 @@ Every type of pixels, patches and rows, and every instruction set: test_native_t
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from aqqua.render import choose
 from aqqua.render.native import render_native
 from aqqua.render.reference import noise, render_reference
 
-TOLERANCE = 1e-4  # normalised units: a grey level of 8 bits is 0.016
+TOLERANCE = 1e-5  # normalised units: a grey level of 8 bits is 0.016
 P = 8
 
 
@@ -63,19 +62,25 @@ def test_a_grey_image_may_have_a_coloured_background():
     )
 
 
+# Far from 0 a coordinate has few bits left; there a wide blur would only take the specification's time.
+FAR = st.sampled_from([(20_000, 3), (3, 20_000), (20_000, 1), (1, 20_000)])
+NEAR = st.sampled_from([(1, 1), (1, 7), (3000, 3), (3, 3000)])
+SMALL = st.tuples(st.integers(1, 60), st.integers(1, 60))
+SIGMA = st.sampled_from([0.0, 0.19, 0.2, 0.34, 1.0, 5.5, 17.0])
+
+
 @settings(max_examples=150, deadline=None)
 @given(
-    sides=st.sampled_from([(1, 1), (1, 7), (3000, 3), (3, 3000)])
-    | st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    seen=st.tuples(FAR, st.sampled_from([0.0, 0.34])) | st.tuples(NEAR | SMALL, SIGMA),
     grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    sigma=st.sampled_from([0.0, 0.19, 0.2, 0.34, 1.0, 5.5, 17.0]),
     turn=st.floats(0, 7),
     zoom=st.floats(0.1, 4),
     flip=st.sampled_from([-1, 1]),
     centre=st.tuples(st.floats(-0.3, 1.3), st.floats(-0.3, 1.3)),
     kind=st.tuples(st.sampled_from([np.uint8, np.uint16]), st.booleans(), st.sampled_from([1, 3])),
 )
-def test_any_view_agrees(sides, grid, sigma, turn, zoom, flip, centre, kind):
+def test_any_view_agrees(seen, grid, turn, zoom, flip, centre, kind):
+    sides, sigma = seen
     dtype, colour, channels = kind
     image = made_image(np.random.default_rng(sides[0] * 61 + sides[1]), *sides, dtype, colour)
     linear = np.array([[flip * np.cos(turn), -np.sin(turn)], [flip * np.sin(turn), np.cos(turn)]]) / zoom
@@ -98,17 +103,6 @@ def test_no_finite_map_leads_outside(numbers, sigma):
     pack = one_view(image, (2, 3), np.array(numbers), background=51, sigma=sigma)
     values = render_native(pack, [image], P, 1)
     assert bool(((values >= 0.2 - 1e-5) & (values <= 1 + 1e-5)).all())
-
-
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("field", ["map_V23", "sigma_V", "scale_V", "bias_VC", "noise_V"])
-def test_numbers_must_be_finite(field, number):
-    image = np.zeros((20, 30), np.uint8)
-    pack = one_view(image, (2, 3))
-    spoilt = getattr(pack, field).copy()
-    spoilt.flat[-1] = number
-    with pytest.raises(ValueError, match=r"of view 0 must be finite, got -?(nan|inf)"):
-        render_native(dataclasses.replace(pack, **{field: spoilt}), [image], P, 1)
 
 
 def test_noise_has_the_bits_of_the_specification():
@@ -151,53 +145,11 @@ def test_views_into_a_read_only_buffer_serve_unaligned(dtype):
     assert torch.equal(render_native(pack, [turned], P, 3), render_native(pack, [image], P, 3))
 
 
-def wrong(**changes: Any) -> tuple[Pack, list[np.ndarray], dict[str, Any]]:
+def test_threads_are_1_to_1024():
     image = np.zeros((20, 30), np.uint8)
-    options = {"patch_px": P, "channels": 1, "threads": 1} | {
-        k: v for k, v in changes.items() if k in ("patch_px", "channels", "threads")
-    }
-    fields = {k: v for k, v in changes.items() if k not in (*options, "images")}
-    pack = dataclasses.replace(one_view(image, (2, 3)), **fields)
-    return pack, changes.get("images", [image]), options
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"images": []}, "one image per plan entry must be given, got 0 of 1; fetch them all"),
-        (
-            {"images": [np.zeros((20, 31), np.uint8)]},
-            r"image 0 must be uint8 \[20, 30\] as planned, got uint8",
-        ),
-        ({"images": [np.zeros((20, 30), np.uint16)]}, r"as planned, got uint16 \[20, 30\]; plan it anew"),
-        ({"images": [np.zeros((20, 30, 3), np.uint8)]}, r"as planned, got uint8 \[20, 30, 3\]"),
-        ({"images": [np.zeros((20, 30), np.float32)]}, "as planned, got float32"),
-        ({"channels": 2}, "channels must be 1 or 3, got 2; set"),
-        ({"patch_px": 2000}, "patch_px must be 1 to 1024, got 2000; set"),
-        ({"threads": 0}, "threads must be 1 to 1024, got 0; pass"),
-        ({"sigma_V": np.array([-1], np.float32)}, "sigma of view 0 must be 0 to 1000 px, got -1"),
-        ({"sigma_V": np.array([1e9], np.float32)}, "sigma of view 0 must be 0 to 1000 px"),
-        (
-            {"sigma_V": np.zeros(0, np.float32)},
-            r"sigma_V must be contiguous float32 \[1\], got float32 \[0\]",
-        ),
-        ({"grid_V2": np.array([[0, 3]], np.int32)}, "view 0 must be 1 patch to .*, got 0 x 3; lower"),
-    ],
-)
-def test_what_is_wrong_is_said(changes, message):
-    pack, images, options = wrong(**changes)
-    with pytest.raises(ValueError, match=f"^render: .*{message}"):
-        render_native(pack, images, **options)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("channels", 2), ("bits", 1), ("height", 0), ("width", 1 << 24)]
-)
-def test_impossible_images_are_refused(field, value):
-    pack, images, options = wrong()
-    sizes = dataclasses.replace(pack.sizes, **{field: np.full_like(getattr(pack.sizes, field), value)})
-    with pytest.raises(ValueError, match=r"^render: .*image 0 must (be 1 to 2\*\*24|have 1 or 3)"):
-        render_native(dataclasses.replace(pack, sizes=sizes), images, **options)
+    for threads in (0, 1025):
+        with pytest.raises(ValueError, match=f"^render: threads must be 1 to 1024, got {threads}; pass"):
+            render_native(one_view(image, (2, 3)), [image], P, 1, threads=threads)
 
 
 def test_native_serves_and_the_reference_can_be_chosen():

@@ -12,7 +12,7 @@ from aqqua.plan.pack import Pack
 from aqqua.render.native import render_native
 from aqqua.render.reference import render_reference
 
-TOLERANCE = 1e-4  # normalised units: a grey level of 8 bits is 0.016
+TOLERANCE = 1e-5  # normalised units: a grey level of 8 bits is 0.016
 PATCH_SIDES = [1, 4, 7, 8, 14, 16]
 TURNED = ((0.8, -0.37, 9.0), (0.37, 0.8, -3.0))
 
@@ -91,14 +91,6 @@ def test_what_overflows_is_the_same_in_both_types():
     assert single.isnan().any()
     assert single.isinf().any()
     torch.testing.assert_close(half, single.to(torch.bfloat16), rtol=0, atol=0, equal_nan=True)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int16], ids=str)
-@pytest.mark.parametrize("render", [render_native, render_reference])
-def test_other_types_are_refused(render, dtype):
-    image = np.zeros((9, 9), np.uint8)
-    with pytest.raises(ValueError, match=rf"^render: dtype must be .*, got {dtype}; convert"):
-        render(one_view(image, (1, 1)), [image], 8, 1, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

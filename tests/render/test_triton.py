@@ -20,7 +20,7 @@ from aqqua.render.native import render_native
 from aqqua.render.reference import noise, render_reference
 from aqqua.render.triton import render_triton, scene_of
 
-TOLERANCE = 1e-4  # normalised units: a grey level of 8 bits is 0.016
+TOLERANCE = 1e-5  # normalised units: a grey level of 8 bits is 0.016
 P = 8
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 render = partial(render_triton, device=DEVICE)
@@ -114,45 +114,6 @@ def test_one_buffer_holds_all_that_travels():
     tensors = [value for value in vars(scene).values() if isinstance(value, torch.Tensor)]
     assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
     assert scene.offset_I.tolist() == sorted(scene.offset_I.tolist())
-
-
-def wrong(**changes: object) -> tuple[Pack, list[np.ndarray], dict[str, int]]:
-    image = np.zeros((20, 30), np.uint8)
-    options = {name: changes.pop(name, value) for name, value in (("patch_px", P), ("channels", 1))}
-    images, sizes = changes.pop("images", [image]), changes.pop("sizes", {})
-    pack = dataclasses.replace(one_view(image, (2, 3)), **changes)
-    arrays = {name: np.full_like(getattr(pack.sizes, name), value) for name, value in sizes.items()}
-    return dataclasses.replace(pack, sizes=dataclasses.replace(pack.sizes, **arrays)), images, options
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"images": []}, "one image per plan entry must be given, got 0 of 1; fetch them all"),
-        (
-            {"images": [np.zeros((20, 31), np.uint8)]},
-            r"image 0 must be uint8 \[20, 30\] as planned",
-        ),
-        ({"images": [np.zeros((20, 30), np.uint16)]}, r"as planned, got uint16 \[20, 30\]; plan it anew"),
-        ({"images": [np.zeros((20, 30, 3), np.uint8)]}, r"as planned, got uint8 \[20, 30, 3\]"),
-        ({"channels": 2}, "channels must be 1 or 3, got 2; set"),
-        ({"patch_px": 2000}, "patch_px must be 1 to 1024, got 2000; set"),
-        ({"sigma_V": np.array([-1], np.float32)}, r"sigma of view 0 must be 0 to 1000 px, got -1"),
-        ({"sigma_V": np.array([1e9], np.float32)}, "sigma of view 0 must be 0 to 1000 px"),
-        ({"sigma_V": np.zeros(0, np.float32)}, r"sigma_V must be \[1\], got \[0\]; take it from a Pack"),
-        ({"map_V23": np.full((1, 2, 3), np.inf, np.float32)}, "map_V23 of view 0 must be finite, got inf"),
-        ({"noise_V": np.array([np.nan], np.float32)}, "noise_V of view 0 must be finite, got nan"),
-        ({"grid_V2": np.array([[0, 3]], np.int32)}, "view 0 must be 1 patch to .*, got 0 x 3; lower"),
-        ({"grid_V2": np.array([[1 << 15, 1 << 15]], np.int32)}, "view 0 must be 1 patch to .* values, got"),
-        ({"sizes": {"channels": 2}}, "image 0 must have 1 or 3 channels of 8 or 16 bits, got 2 of 8"),
-        ({"sizes": {"bits": 1}}, "image 0 must have 1 or 3 channels of 8 or 16 bits, got 1 of 1"),
-        ({"sizes": {"width": 1 << 24}}, r"sides of image 0 must be 1 to 2\*\*24 - 1 px, got 20 x 16777216"),
-    ],
-)
-def test_what_is_wrong_is_said(changes, message):
-    pack, images, options = wrong(**changes)
-    with pytest.raises(ValueError, match=f"^render: .*{message}"):
-        render(pack, images, **options)
 
 
 def test_triton_serves_on_a_gpu_and_says_where_it_cannot(monkeypatch):

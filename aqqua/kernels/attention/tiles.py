@@ -152,6 +152,10 @@ def _checked(lengths_V: np.ndarray, tile_rows: tuple[int, ...]) -> Int32[np.ndar
             f"arrange: tile_rows must rise within 1 to {MOST_TILE_ROWS}, got {tile_rows}; "
             "give the rows of each class's tiles once"
         )
+    if not isinstance(lengths_V, np.ndarray):
+        raise ValueError(
+            f"arrange: lengths must be an array of whole numbers [V], got {type(lengths_V)}; convert them"
+        )
     if lengths_V.ndim != 1 or lengths_V.dtype.kind not in "iu":
         raise ValueError(
             f"arrange: lengths must be whole numbers [V], got {lengths_V.dtype} {list(lengths_V.shape)}; "
