@@ -30,13 +30,15 @@ struct Filling {
 void fill_rest(const int64_t *tokens, uint64_t used, int64_t room, Filling &filling) {
     std::array<int64_t, kLookAhead> order;
     for (int64_t j = 0; j < kLookAhead; ++j) order[size_t(j)] = j;
-    const int64_t *open = tokens + filling.first;
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return open[a] > open[b]; });
+    // A copy: sorting by numbers that another thread changes meanwhile would read beyond the array.
+    std::array<int64_t, kLookAhead> open;
+    std::copy_n(tokens + filling.first, kLookAhead, open.begin());
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return open[size_t(a)] > open[size_t(b)]; });
     for (int64_t j : order) {
-        if ((used >> j & 1) || open[j] > room) continue;
+        if ((used >> j & 1) || open[size_t(j)] > room) continue;
         used |= uint64_t(1) << j;
         filling.chosen.push_back(filling.first + j);
-        room -= open[j];
+        room -= open[size_t(j)];
     }
     filling.taken = used;
 }
