@@ -56,6 +56,7 @@ check: $(VENV)/.dev
 # The shapes written in signatures, checked on every call.
 shapes: $(VENV)/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest tests/model tests/objective tests/kernels tests/plan \
+	    -m 'not breaks_shapes' \
 	    --jaxtyping-packages=aqqua,beartype.beartype $(PYTEST_ARGS)
 
 # The C++ core under AddressSanitizer and UndefinedBehaviorSanitizer (GCC), with every test that calls it.

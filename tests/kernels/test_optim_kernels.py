@@ -224,7 +224,7 @@ def test_shards_make_the_whole(device):
     for part in (0, 1):  # what the other rank will add
         norms = optimizer_step(
             StepState.of(halves[part].parameters, GROUPS, MODULES), own(part),
-            rates_table([Rates(0, 0)] * 3, 1.0, device), backend="triton",
+            rates_table([Rates(0.0, 0.0)] * 3, 1.0, device), backend="triton",
         )  # fmt: skip
         squares[part] = norms.square()
     for part, half in enumerate(halves):

@@ -253,6 +253,7 @@ def test_a_bug_seeded_into_koleo_is_noticed(bug, device, monkeypatch):
         assert_as_specified(spread(image), inputs)
 
 
+@pytest.mark.breaks_shapes
 def test_the_operators_are_registered_soundly(device):
     x, offsets = packed([3, 4], 8, device=device)
     features, _ = crops("distinct", device)

@@ -242,6 +242,7 @@ def test_a_weight_that_is_none_is_refused(served_by, weight, shown):
         served_by(*of_blocks(2, 2), **FIRST, key_I=mixed(np.arange(4)), weight_I=weights)
 
 
+@pytest.mark.breaks_shapes
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

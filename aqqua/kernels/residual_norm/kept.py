@@ -37,7 +37,7 @@ class Kept:
 
 
 def kept_of_branches(
-    lengths_V: Int[Tensor, " V"], kept_BS: Sequence[Int[Tensor, " S"]], device: torch.device | str
+    lengths_V: Int[Tensor, " V"], kept_BS: Sequence[Int[Tensor, " _"]], device: torch.device | str
 ) -> list[Kept]:
     """The tables of all branches of a model at once: a dozen launches per pack instead of some per layer.
 
