@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "aqqua"
 # Who may import whom: a room may import those before it in its chain. `train` joins both chains.
 DATA = ["instruments", "store", "plan", "render"]
 NETWORK = ["kernels", "model", "objective"]
-TOP = ["train", "curate", "evaluate", "downstream", "explore", "doctor", "ingest", "cli"]
+TOP = ["train", "launch", "curate", "evaluate", "downstream", "explore", "doctor", "ingest", "cli"]
 ALLOWED: dict[str, set[str]] = {
     **{room: set(DATA[:i]) for i, room in enumerate(DATA)},
     **{room: set(NETWORK[:i]) for i, room in enumerate(NETWORK)},

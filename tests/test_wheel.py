@@ -34,7 +34,8 @@ def test_the_wheel_holds_all_that_runs(checkout):
     (wheel,) = (checkout / "out").glob("aqqua-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"aqqua/py.typed", "aqqua/_core.pyi", "aqqua/instruments/registry.yaml"} <= names
+    data = {"instruments/registry.yaml", "launch/sites/horeka.yaml"}
+    assert {"aqqua/py.typed", "aqqua/_core.pyi", *(f"aqqua/{name}" for name in data)} <= names
     assert {f"aqqua/configs/{name}" for name in CONFIGS} <= names
     assert sum(name.startswith("aqqua/_core.") and name.endswith(".so") for name in names) == 1
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "aqqua").rglob("*.py")}

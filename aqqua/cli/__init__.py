@@ -1,7 +1,8 @@
 """The command line: one verb, one function. Heavy imports live inside the verbs, so `--help` is quick.
 
-verb (what verbs share) -> data (sample, ingest, dataset), training (pretrain), planning (plan), judging
-(embed, evaluate), export, machine (doctor) -> main. Test: tests/test_cli.py, tests/test_cli_mistakes.py.
+verb (what verbs share) -> data (sample, ingest, dataset), training (pretrain), planning (plan), launching
+(launch), judging (embed, evaluate), export, machine (doctor) -> main.
+Test: tests/test_cli.py, tests/test_cli_mistakes.py.
 """
 
 import argparse
@@ -14,19 +15,22 @@ from typing import NoReturn
 from aqqua.cli.data import add_dataset, add_ingest, add_sample
 from aqqua.cli.export import add_export
 from aqqua.cli.judging import add_embed, add_evaluate
+from aqqua.cli.launching import add_launch
 from aqqua.cli.machine import add_doctor
 from aqqua.cli.planning import add_plan
 from aqqua.cli.training import add_pretrain
 
 ADDERS = (
     *(add_sample, add_ingest, add_dataset, add_plan, add_pretrain),
-    *(add_embed, add_evaluate, add_export, add_doctor),
+    *(add_launch, add_embed, add_evaluate, add_export, add_doctor),
 )
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb: 0 when all went well, 2 on a user's mistake, 1 when the machine or the data failed.
+
+    An error may have an `exit_code` of its own (3: training cannot go on before a person has looked).
 
     A failure is one line on stderr. AQQUA_TRACEBACK=1 in the environment shows where it came from.
     """
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("AQQUA_TRACEBACK"):
             raise
         sys.stderr.write(f"aqqua {parsed.name}: {_one_line(error, parsed.name)}\n")
-        return 2 if isinstance(error, MISTAKES) else 1
+        return getattr(error, "exit_code", 2 if isinstance(error, MISTAKES) else 1)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

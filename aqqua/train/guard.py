@@ -16,6 +16,8 @@ MAX_STREAK = 3  # steps in a row without a finite loss and gradient
 class NonFiniteError(RuntimeError):
     """Three steps in a row gave no finite loss or gradient. The run's state is good, and saved."""
 
+    exit_code = 3  # of the process: to try again is not enough
+
 
 def not_finite(loss: float, grad_norms: dict[str, float]) -> list[str]:
     """Names of what is NaN or infinite: `loss`, or a sub-module whose gradient is."""

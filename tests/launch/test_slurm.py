@@ -1,0 +1,120 @@
+"""A run through a real SLURM: its time limit comes, it saves, is queued again, goes on and ends; exactly.
+
+Takes about two minutes: SLURM counts time limits in minutes.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.launch.slurm_here import Slurm, why_not
+
+MOST_S = 240  # of the whole life of the job
+TRAIN_S = (
+    20  # of training, by one process; it is asked to stop ten seconds after its start, or a little later
+)
+SOME_STEPS = 40
+AQQUA = [sys.executable, "-m", "aqqua.cli"]
+CONFIG = """\
+run: {run}
+data: {{path: {dataset}, lanes: 2, pack_tokens: 1024}}
+views: {{locals: 2}}
+model: {{width: 32, layers: 2, heads: 2, patch_px: 14}}
+objective: {{head: {{hidden: 64, bottleneck: 16, prototypes: 64}}}}
+train: {{images: {images}, log_every: 1, checkpoint_every: 100000, threads: 1, device: cpu,
+  tensorboard: false, deterministic: true}}
+"""
+LOOPBACK = Path(__file__).with_name("loopback.yaml")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(MOST_S + 120),
+    pytest.mark.skipif(why_not() is not None, reason=f"no SLURM here: {why_not()}"),
+]
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    with Slurm(tmp_path / "slurm") as running:
+        yield running
+
+
+def pretrain(config: Path, *overrides: str) -> float:
+    """Train here and now; how long it took, seconds."""
+    before = time.monotonic()
+    subprocess.run(
+        [*AQQUA, "pretrain", str(config), *overrides], check=True, capture_output=True, timeout=MOST_S
+    )
+    return time.monotonic() - before
+
+
+def images_for(seconds: float, start_s: float, config: Path, folder: Path) -> int:
+    """How many images this machine trains on in so long; both of its nodes share it."""
+    trained_s = pretrain(config, f"run={folder / 'some'}", f"train.max_steps={SOME_STEPS}") - start_s
+    line = json.loads((folder / "some/metrics.jsonl").read_text().splitlines()[-1])
+    return int(line["images"] / trained_s * seconds)
+
+
+def losses(run: Path) -> dict[int, dict[str, float]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+
+def launch(slurm: Slurm, config: Path, *options: str) -> int:
+    """Submit; the number of the job."""
+    command = [
+        *AQQUA,
+        "launch",
+        str(config),
+        "--cluster",
+        str(LOOPBACK),
+        "--venv",
+        sys.prefix,
+        "--submit",
+        "--json",
+    ]
+    ran = subprocess.run(
+        [*command, *options], env=slurm.environment, cwd=config.parent, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    return json.loads(ran.stdout)["job"]
+
+
+def follow(slurm: Slurm, job: int) -> list[str]:
+    """States of a job until it ends, each once. A job that was queued again need not wait its two minutes."""
+    seen: list[str] = []
+    deadline = time.monotonic() + MOST_S
+    while time.monotonic() < deadline:
+        state = slurm.state(job)
+        if not seen or seen[-1] != state:
+            seen.append(state)
+        if state == "PENDING" and slurm.restarts(job):
+            slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+        if state not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING"):
+            return seen
+        time.sleep(0.5)
+    raise AssertionError(f"job {job} did not end within {MOST_S} s: {seen}")
+
+
+def test_a_run_outlives_its_time_limit_exactly(slurm, sample_dataset, tmp_path):
+    """Two nodes train until SLURM's signal, save, wait in the queue, go on, end: as one process at one go."""
+    config = tmp_path / "run.yaml"
+    config.write_text(CONFIG.format(run=tmp_path / "limited", dataset=sample_dataset, images=10**9))
+    first_s = pretrain(config, f"run={tmp_path / 'one'}", "train.max_steps=1")
+    images = images_for(TRAIN_S, first_s, config, tmp_path)
+    config.write_text(CONFIG.format(run=tmp_path / "limited", dataset=sample_dataset, images=images))
+
+    job = launch(slurm, config, "--hours", str(1 / 60), "--nodes", "1")
+    states = follow(slurm, job)
+    log = (tmp_path / "limited-slurm" / f"slurm-{job}.log").read_text()
+    assert states[-1] == "COMPLETED", log
+    assert slurm.restarts(job) >= 1, log
+    assert log.count("queued again") == slurm.restarts(job)
+    assert log.count("done: ") == 1
+
+    pretrain(config, f"run={tmp_path / 'undisturbed'}")
+    assert losses(tmp_path / "limited") == losses(tmp_path / "undisturbed")
