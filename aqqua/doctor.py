@@ -38,6 +38,7 @@ def examine() -> dict[str, Any]:
         "attention that serves": choose(device, dtype),
         **{f"attention {name}": what for name, what in available().items()},
         "renderer that serves": _renderer(device) if core == BUILT else "none: it needs the C++ core",
+        "DALI": _dali(device),
         "kernels that serve": ", ".join(_kernels(device, dtype)) or "none: PyTorch's operators do",
         **{name: _found(name, use) for name, use in OPTIONAL.items()},
     }
@@ -65,6 +66,16 @@ def _renderer(device: Any) -> str:
     from aqqua.render import choose
 
     return choose("auto", device)[0]
+
+
+def _dali(device: Any) -> str:
+    """Whether data.backend=dali can be had, and what it would do here."""
+    from dali_pipelines import dali_version, unusable
+
+    if why := unusable():
+        return f"none: {why}"
+    what = "JPEG on the GPU, PNG and TIFF on the CPU" if device.type == "cuda" else "on the CPU alone: no GPU"
+    return f"{dali_version()}, decodes {what}; renders on the CPU"
 
 
 def _found(package: str, use: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from choosing import choosing
 from data_path import Row, lines_of
 
 HERE = Path(__file__).parent
@@ -43,8 +44,8 @@ def main() -> None:
 
 def report() -> str:
     """The page."""
-    parts = [HEAD, "## Data path on a CPU\n", data_path(), GPU_INTRO, on_gpus(), OFFLINE_INTRO, compiled()]
-    return "\n".join(parts)
+    parts = [HEAD, "## Data path on a CPU\n", data_path(), choosing(RESULTS / "cpu") + GPU_INTRO, on_gpus()]
+    return "\n".join([*parts, OFFLINE_INTRO, compiled()])
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

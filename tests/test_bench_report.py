@@ -13,7 +13,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 @pytest.fixture
 def report(monkeypatch):
     monkeypatch.syspath_prepend(BENCH)
-    for name in ("report", "data_path"):
+    for name in ("report", "data_path", "choosing"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("report")
 
@@ -58,6 +58,31 @@ def test_a_run_on_a_gpu(report, tmp_path):
     assert f"| optim small | forward | triton | {ours}" in page
     assert "| optim small | forward | eager | 2.000 (1.900–2.200) | 1.00 | 3 |  |  |  | 0.10 |  |" in page
     assert page.endswith("Not run:\n\n- embed: no time\n- optim small: liger: not installed\n")
+
+
+def test_the_path_to_choose_follows_from_the_figures(report, tmp_path):
+    def row(pixels: int, pillow: int, dali: int, rendered: int) -> str:
+        speed = {
+            "pixels, native": pixels, "files by Pillow, native": pillow, "files by DALI, native": dali,
+            "all by DALI": rendered,
+        }  # fmt: skip
+        found = {name: {"images_per_core_s": value} for name, value in speed.items()}
+        pages = {name: {"images_per_core_s": 9} for name in ("dali_1", "strict", "pillow")}
+        about = {"input": "x.zip", "formats": ["JPEG"], "file_bytes_per_image": 2589, "commit": "c" * 40}
+        return json.dumps(
+            {**about, "decode_and_render": found, "pages": pages, "not_run": {"dali_mixed": "no GPU"}}
+        )
+
+    assert report.choosing(tmp_path) == ""
+    (tmp_path / "dali.jsonl").write_text(row(1, 1, 1, 1) + "\n" + row(16_000, 4000, 8000, 400))
+    page = report.choosing(tmp_path)
+    assert "| x.zip (JPEG) | 2,589 | 16,000 | 4,000 | 8,000 | 400 | 9 | 9 | 9 | not run | ccccc" in page
+    assert "`data.backend=dali` (2.00 times the other); stored pixels are 2.0 times as fast" in page
+    assert "`data.renderer=dali` reaches 1/20 of the best" in page
+    assert "On a GPU none of this has been measured" in page
+    (tmp_path / "dali.jsonl").write_text(row(4000, 8000, 2000, 400))
+    page = report.choosing(tmp_path)
+    assert "`data.backend=parquet` (4.00 times the other); they are 2.0 times as fast as stored" in page
 
 
 def test_only_folders_of_gpus_count(report, tmp_path, monkeypatch):

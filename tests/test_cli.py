@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tiny_inputs import spoil, write_config
@@ -142,6 +143,17 @@ def test_doctor(say):
     assert "renderer that serves" in say("doctor")
 
 
+def test_doctor_says_whether_dali_can_be_used(say, monkeypatch):
+    monkeypatch.setattr("dali_pipelines.unusable", lambda: None)
+    monkeypatch.setattr("dali_pipelines.dali_version", lambda: "2.4.0")
+    gpu = torch.cuda.is_available()
+    where = "JPEG on the GPU, PNG and TIFF on the CPU" if gpu else "on the CPU alone: no GPU"
+    assert json.loads(say("doctor", "--json"))["DALI"] == f"2.4.0, decodes {where}; renders on the CPU"
+    monkeypatch.setattr("dali_pipelines.unusable", lambda: "DALI is not installed: pip install 'aqqua[gpu]'")
+    found = json.loads(say("doctor", "--json"))["DALI"]
+    assert found == "none: DALI is not installed: pip install 'aqqua[gpu]'"
+
+
 def test_print_config_is_the_whole_config_and_can_be_read_back(tmp_path, tiny_run, say):
     config = write_config(tmp_path, tiny_run, "dataset")
     text = say("pretrain", str(config), "optim.lr=1e-3", "--print-config")
@@ -229,9 +241,10 @@ def test_a_closed_pipe_is_no_error(sample_dataset):
 
 @pytest.fixture(scope="module")
 def without_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as checked out, with nothing built."""
+    """The packages as checked out, with nothing built."""
     folder = tmp_path_factory.mktemp("plain")
-    shutil.copytree(ROOT / "aqqua", folder / "aqqua", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("aqqua", "dali_pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     return folder
 
 

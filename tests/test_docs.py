@@ -58,7 +58,7 @@ def test_defaults_of_the_knobs(tmp_path):
 def test_config_keys_named_in_the_pages_exist():
     known = set(keys(PretrainConfig))
     sections = "data|views|masks|model|objective|teacher|optim|train"
-    for page in ("docs/training.md", "docs/own-data.md", "README.md"):
+    for page in ("docs/training.md", "docs/own-data.md", "docs/dali.md", "README.md"):
         if not (ROOT / page).exists():
             continue
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/own-data.md is run, on small sample data, in the order of the page.
+"""Every command of README.md, docs/own-data.md and docs/dali.md is run, on small sample data, page by page.
 
 Run are blocks marked `sh` and `python`; a `yaml` block is written to the file its first line names.
 Not run are lines of make, git, pip, python -m venv, and those with `# not run`. What a page calls its
@@ -24,7 +24,7 @@ from aqqua.sample import write_sample
 from aqqua.train.settings import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/own-data.md")
+PAGES = ("README.md", "docs/own-data.md", "docs/dali.md")
 NOT_RUN = re.compile(r"(make|git|pip|python3? -m venv)\b|.*# not run")
 BLOCK = re.compile(r"^```(sh|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = [
@@ -72,6 +72,8 @@ def _cpics(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_works(page, desk, tmp_path, monkeypatch, capfd):
+    if page == "docs/dali.md":
+        pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
     found = list(steps((ROOT / page).read_text(encoding="utf-8")))
     assert any(line.startswith("aqqua") for _, line in found), f"{page} shows no command"
     work = tmp_path / "work"

@@ -4,6 +4,7 @@ The source is read (ast), never run. A finding names the offending file and line
 """
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "aqqua"
+PIPELINES = PACKAGE.parent / "dali_pipelines"
 
 # Who may import whom: a room may import those before it in its chain. `train` joins both chains.
 DATA = ["instruments", "store", "plan", "render"]
@@ -29,6 +31,9 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED["cli"] |= {"sample"}
 ALLOWED["render"] |= {"kernels"}  # one of the renderers is a kernel
 EVERYONE_MAY = {"progress", "config", "_core", "__version__"}  # leaves: they import nothing of ours
+# The package beside aqqua: what it may import of it, and who of aqqua may import it, inside functions.
+ALLOWED_IN_PIPELINES = {*DATA, "kernels"}
+USERS_OF_PIPELINES = {"train", "doctor"}
 
 # `aqqua --help` answers in half a second, so these wait until a verb needs them.
 LATE_IN_CLI = {"aqqua", "torch", "numpy", "pyarrow", "pydantic", "sklearn", "PIL", "triton", "safetensors"}
@@ -48,7 +53,7 @@ FORBIDDEN_ARGUMENTS = {"shell": "runs a shell", "allow_pickle": "unpickles"}
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted([*PACKAGE.rglob("*.py"), *PIPELINES.rglob("*.py")]):
         yield path.relative_to(PACKAGE.parent), ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -69,6 +74,12 @@ def imported(node: ast.AST, package: list[str]) -> list[str]:
 
 def upward_imports(path: Path, tree: ast.Module) -> list[str]:
     room = path.parts[1].removesuffix(".py")
+    if path.parts[0] == PIPELINES.name:
+        return [
+            f"{path}:{node.lineno}: {PIPELINES.name} must not import {name}"
+            for node, name in imports(path, tree)
+            if name.split(".")[0] == "aqqua" and name.split(".")[1] not in ALLOWED_IN_PIPELINES
+        ]
     if room not in ALLOWED:
         return [f"{path}:1: aqqua.{room} is no known room; give it its place in tests/test_layers.py"]
     found = []
@@ -78,6 +89,33 @@ def upward_imports(path: Path, tree: ast.Module) -> list[str]:
             if first != "aqqua" or not rest or rest[0] in EVERYONE_MAY | ALLOWED[room] | {room}:
                 continue
             found.append(f"{path}:{getattr(node, 'lineno', 0)}: aqqua.{room} must not import {name}")
+    return found
+
+
+def imports(path: Path, tree: ast.AST) -> list[tuple[ast.stmt | ast.expr, str]]:
+    """Every import of a file, wherever it stands."""
+    return [
+        (node, name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt | ast.expr)
+        for name in imported(node, list(path.parent.parts))
+    ]
+
+
+def imports_of_pipelines(path: Path, tree: ast.Module) -> list[str]:
+    """Imports that would load DALI where nobody asked for it, or by who has no business with it."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    late = {id(node) for f in ast.walk(tree) if isinstance(f, functions) for node in ast.walk(f)}
+    ours = path.parts[0] == PIPELINES.name
+    found = []
+    for node, name in imports(path, tree):
+        top = name.split(".")[0]
+        if top == "nvidia" and (not ours or path.name == "__init__.py"):
+            found.append(f"{path}:{node.lineno}: import DALI in a module of {PIPELINES.name}")
+        if top == PIPELINES.name and not ours:
+            room = path.parts[1].removesuffix(".py")
+            if room not in USERS_OF_PIPELINES or id(node) not in late:
+                found.append(f"{path}:{node.lineno}: import {name} in train or doctor, inside a function")
     return found
 
 
@@ -122,6 +160,10 @@ def test_no_import_runs_upward():
     report([line for path, tree in sources() for line in upward_imports(path, tree)])
 
 
+def test_dali_is_imported_by_who_asks_for_it():
+    report([line for path, tree in sources() for line in imports_of_pipelines(path, tree)])
+
+
 def test_the_command_line_imports_late():
     entry = [(p, tree) for p, tree in sources() if p.as_posix() == "aqqua/__init__.py" or p.parts[1] == "cli"]
     assert len(entry) > 5
@@ -158,12 +200,29 @@ def test_nothing_is_unpickled_or_evaluated():
         ("sample/sketch.py", "from aqqua.store import write", 1),
         ("cli.py", "from aqqua.config import Config\nfrom aqqua import sample", 0),
         ("utilities/x.py", "", 1),
+        ("../dali_pipelines/x.py", "from aqqua.train import loop\nfrom aqqua.render import contract", 1),
     ],
 )
 def test_upward_imports_are_seen(file, source, count):
-    found = upward_imports(Path("aqqua") / file, ast.parse(source))
+    path = Path(os.path.normpath(Path("aqqua") / file))
+    found = upward_imports(path, ast.parse(source))
     assert len(found) == count
-    assert all(line.startswith(f"aqqua/{file}:") for line in found)
+    assert all(line.startswith(f"{path}:") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "count"),
+    [
+        ("aqqua/train/backend.py", "def f():\n    from dali_pipelines.decode import Decoder", 0),
+        ("aqqua/train/backend.py", "from dali_pipelines.decode import Decoder", 1),
+        ("aqqua/train/backend.py", "def f():\n    import nvidia.dali", 1),
+        ("aqqua/render/__init__.py", "def f():\n    import dali_pipelines", 1),
+        ("dali_pipelines/__init__.py", "import nvidia.dali", 1),
+        ("dali_pipelines/graph.py", "from nvidia.dali import fn\nfrom dali_pipelines import augment", 0),
+    ],
+)
+def test_imports_of_dali_are_seen(file, source, count):
+    assert len(imports_of_pipelines(Path(file), ast.parse(source))) == count
 
 
 @pytest.mark.parametrize(
@@ -193,7 +252,8 @@ def test_early_imports_are_seen():
 
 def test_tests_that_docstrings_name_exist():
     root = PACKAGE.parent
-    sources_of_names = [*PACKAGE.rglob("*.py"), *(root / "csrc").iterdir(), *(root / "bench").rglob("*.py")]
+    ours = [*PACKAGE.rglob("*.py"), *PIPELINES.rglob("*.py")]
+    sources_of_names = [*ours, *(root / "csrc").iterdir(), *(root / "bench").rglob("*.py")]
     missing = [
         f"{path.relative_to(root)}: {name}"
         for path in sources_of_names

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("aqqua", "csrc", "configs", *("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"))
+NEEDED = (
+    "aqqua",
+    "dali_pipelines",
+    "csrc",
+    "configs",
+    *("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"),
+)
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 
@@ -38,9 +44,9 @@ def test_the_wheel_holds_all_that_runs(checkout):
     assert {"aqqua/py.typed", "aqqua/_core.pyi", *(f"aqqua/{name}" for name in data)} <= names
     assert {f"aqqua/configs/{name}" for name in CONFIGS} <= names
     assert sum(name.startswith("aqqua/_core.") and name.endswith(".so") for name in names) == 1
-    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "aqqua").rglob("*.py")}
-    assert sources <= names
-    assert all(name.startswith(("aqqua/", "aqqua-")) for name in names)
+    for package in ("aqqua", "dali_pipelines"):
+        assert {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")} <= names
+    assert all(name.startswith(("aqqua/", "aqqua-", "dali_pipelines/")) for name in names)
 
 
 def test_the_source_distribution_holds_all_that_builds(checkout):

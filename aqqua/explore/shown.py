@@ -19,10 +19,10 @@ from aqqua.explore.parameters import Parameters, parameters_of
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState
 from aqqua.plan.pack import Pack, hide_scale
 from aqqua.plan.packer import Packer
-from aqqua.render import choose
 from aqqua.store.read import Dataset
 from aqqua.store.sizes import Sizes
 from aqqua.store.split import NAMING, held_out_rows
+from aqqua.train.backend import choose_renderer
 from aqqua.train.settings import PretrainConfig
 
 MOST_IMAGES = 200  # a page of some tens of MB
@@ -97,7 +97,7 @@ def show(
         raise ValueError(f"plan: --visit must be 0 to {LAST_VISIT}, got {visit}; 0 is the first")
     chosen = _choose_images(dataset, count, config.data.holdout)
     on_cuda = config.train.device != "cpu" and torch.cuda.is_available()
-    name, render = choose(config.data.renderer, "cuda" if on_cuda else "cpu")
+    name, render = choose_renderer(config.data.renderer, torch.device("cuda" if on_cuda else "cpu"))
     images: dict[int, ShownImage] = {}
     for pack in _packs(chosen, config, visit):
         pixels = [chosen.pixels_I[row] for row in pack.row_I.tolist()]

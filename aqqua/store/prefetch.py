@@ -75,6 +75,8 @@ class BlockReader:
         config: ReadConfig | None = None,
         columns: Sequence[str] = (),
         say: Callable[[str], None] = _to_stderr,
+        *,
+        files: bool = False,
     ) -> None:
         """
         Args:
@@ -82,12 +84,17 @@ class BlockReader:
             config: threads and bounds.
             columns: further columns for `table`, of the same read.
             say: gets a line when a wait is long.
+            files: blocks come with original files as they are (`Block.image`).
         """
         self.config, self.blocks, self.say = config or ReadConfig(), dataset.blocks, say
         self._dataset = dataset
         budget_bytes = self.config.read_ahead_mb * 1_000_000
         self._shelf = Shelf(
-            dataset, tuple(columns), threads=self.config.read_threads, budget_bytes=budget_bytes
+            dataset,
+            tuple(columns),
+            threads=self.config.read_threads,
+            budget_bytes=budget_bytes,
+            files=files,
         )
         self._counted: set[int] = set()  # since `follow` names them
         self._visits = 0

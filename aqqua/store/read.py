@@ -2,13 +2,14 @@
 
 Opening costs one manifest whatever the number of images. A block's pixels are views into one
 Arrow buffer; nothing is copied until someone writes to them. Where rows hold original files, these are
-decoded while the block is read (aqqua.store.unpack). Every page's checksum is verified while it is read.
-Test: tests/store/test_read.py. Timing: bench/data/ingest.py.
+decoded while the block is read (aqqua.store.unpack), or stay files for a decoder of the caller's. Every
+page's checksum is verified while it is read.
+Test: tests/store/test_read.py, test_files.py. Timing: bench/data/ingest.py.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aqqua.instruments.original import Original
 from aqqua.store.manifest import file_sha256, read_manifest
 from aqqua.store.schema import IMAGE_COLUMNS, MANIFEST, SCHEMAS, SIZE_COLUMNS, WORDS
 from aqqua.store.sizes import Sizes
-from aqqua.store.unpack import BadRowError, one_piece, unpack
+from aqqua.store.unpack import BadRowError, UnpackedFiles, one_piece, unpack, unpack_files
 
 OPEN_PARTS = 64  # per thread: a file handle and about 1 MB of footer each
 
@@ -37,12 +39,14 @@ class Block:
     sizes: Sizes
     offsets: np.ndarray  # [I + 1] int64, where each image's bytes start in `data`
     data: np.ndarray  # uint8, read-only
+    formats: tuple[str | None, ...] = ()  # of images whose bytes are a file; () where all are pixels
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def pixels(self, i: int) -> np.ndarray:
         """Image i as acquired: (H, W) or (H, W, 3), uint8 or uint16; a read-only view where it can be."""
+        assert not self.formats or self.formats[i] is None, f"block: image {i} is a file; take image({i})"
         sizes = self.sizes
         raw = self.data[self.offsets[i] : self.offsets[i + 1]]
         if sizes.bits[i] == 16:
@@ -50,6 +54,13 @@ class Block:
             raw = raw.view("<u2") if raw.ctypes.data % 2 == 0 else np.frombuffer(raw.tobytes(), "<u2")
         shape = (int(sizes.height[i]), int(sizes.width[i]))
         return raw.reshape(shape if sizes.channels[i] == 1 else (*shape, 3))
+
+    def image(self, i: int) -> np.ndarray | Original:
+        """Image i as this block has it: its pixels, or the file that holds them."""
+        form = self.formats[i] if self.formats else None
+        if form is None:
+            return self.pixels(i)
+        return Original(self.data[self.offsets[i] : self.offsets[i + 1]].tobytes(), form)
 
 
 class Dataset:
@@ -118,6 +129,19 @@ class Dataset:
             DamagedError: a part is damaged, or an image's bytes do not fit its declared size.
             OSError: the file cannot be read now.
         """
+        return self._block(block, columns, lambda *parts: (*unpack(*parts), ()))
+
+    def files_with(self, block: int, columns: Sequence[str]) -> tuple[Block, pa.Table]:
+        """`block_with`, but original files stay files: nothing is decoded, and nothing looks into them.
+
+        Raises:
+            DamagedError, OSError: as `block_with`.
+        """
+        return self._block(block, columns, unpack_files)
+
+    def _block(
+        self, block: int, columns: Sequence[str], unpacked: Callable[[pa.Table, Sizes, int], UnpackedFiles]
+    ) -> tuple[Block, pa.Table]:
         self._check_columns(columns)
         needed = {*SIZE_COLUMNS, *IMAGE_COLUMNS, *columns}
         table = self._read(block, [name for name in self.schema.names if name in needed])
@@ -125,7 +149,7 @@ class Dataset:
             for name in needed.intersection(WORDS):
                 table[name].validate(full=True)
             sizes = _sizes(table)
-            offsets, data = unpack(table, sizes, self.manifest["pixel_bytes"])
+            offsets, data, formats = unpacked(table, sizes, self.manifest["pixel_bytes"])
         except BadRowError as error:
             name, group = self.place(block)
             raise DamagedError(
@@ -134,7 +158,7 @@ class Dataset:
             ) from error
         except (pa.ArrowInvalid, ValueError, TypeError, IndexError) as error:
             raise self._damaged(block, str(error)) from error
-        return Block(sizes, offsets, data), table.select(list(columns))
+        return Block(sizes, offsets, data, formats), table.select(list(columns))
 
     def table(self, columns: Sequence[str], blocks: Sequence[int] | None = None) -> pa.Table:
         """Columns of all blocks, or of some, in the order of the dataset."""
@@ -171,10 +195,17 @@ class Dataset:
             IndexError: there is no such block.
             OSError, ValueError: and whatever else a failing disk or a damaged footer does to its reader.
         """
+        return self._column_bytes(block, ("pixels",))
+
+    def file_bytes(self, block: int) -> int:
+        """The same of a block whose files stay files."""
+        return self._column_bytes(block, ("pixels", "encoded"))
+
+    def _column_bytes(self, block: int, names: Sequence[str]) -> int:
         name, group = self.place(block)
         row_group = self._file(name).metadata.row_group(group)
         columns = (row_group.column(i) for i in range(row_group.num_columns))
-        return sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "pixels")
+        return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in names)
 
     def _read(self, block: int, columns: list[str]) -> pa.Table:
         name, group = self.place(block)

@@ -10,8 +10,9 @@ Test: tests/store/test_shelf.py.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Condition, Thread, current_thread
+from typing import Any
 
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import Served, read_served
@@ -27,16 +28,26 @@ class ReaderClosedError(RuntimeError):
 class Shelf:
     """Serves blocks to any thread; its own threads start with the first request and end with `close`."""
 
-    def __init__(self, dataset: Dataset, columns: Sequence[str], *, threads: int, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        columns: Sequence[str],
+        *,
+        threads: int,
+        budget_bytes: int,
+        files: bool = False,
+    ) -> None:
         """
         Args:
             dataset: whose blocks are read.
             columns: further columns, of the same read.
             threads: that read; 0: whoever asks reads.
             budget_bytes: of pixels read ahead; 0: nothing is read ahead.
+            files: original files stay files, and their bytes count in place of their pixels'.
         """
-        self._dataset, self._columns, self._budget = dataset, columns, budget_bytes
-        self._average = dataset.manifest["pixel_bytes"] // max(dataset.blocks, 1)  # bytes of a block
+        self._dataset, self._columns, self._budget, self._files = dataset, columns, budget_bytes, files
+        held = _file_bytes(dataset.manifest) if files else dataset.manifest["pixel_bytes"]
+        self._average = held // max(dataset.blocks, 1)  # bytes of a block
         self._changed = Condition()  # guards all below
         self._held: dict[int, Served | Exception] = {}
         self._reading: dict[int, int] = {}  # and the bytes that each will take
@@ -86,7 +97,7 @@ class Shelf:
                 self._wake()
         try:
             if not self._threads and not self._has(block, pixels):
-                self._put(block, read_served(self._dataset, block, self._columns))
+                self._put(block, read_served(self._dataset, block, self._columns, files=self._files))
             with self._changed:
                 return self._wait(block, waiting, pixels)
         finally:
@@ -127,7 +138,7 @@ class Shelf:
         if measured or self._admit(block):
             held: Served | Exception
             try:
-                held = read_served(self._dataset, block, self._columns, self._pause)
+                held = read_served(self._dataset, block, self._columns, self._pause, files=self._files)
             except Exception as error:  # whatever it is, it is the consumer's to handle
                 held = error
             self._put(block, held)
@@ -152,7 +163,7 @@ class Shelf:
         a footer can hang as a read can.
         """
         try:
-            stated = self._dataset.pixel_bytes(block)
+            stated = (self._dataset.file_bytes if self._files else self._dataset.pixel_bytes)(block)
         except Exception:  # the read meets it, too, and tells failing from damaged
             stated = 0
         with self._changed:
@@ -228,6 +239,13 @@ class Shelf:
         for thread in self._threads:
             if thread.ident is not None and thread is not current_thread():
                 thread.join(max(end - time.monotonic(), 0.0))
+
+
+def _file_bytes(manifest: Mapping[str, Any]) -> int:
+    """Bytes of all images where files stay files: those of the files, and pixels of the other images."""
+    kinds = manifest.get("encoded", {}).values()
+    others = 1 - sum(kind["images"] for kind in kinds) / max(manifest["rows"], 1)
+    return sum(kind["bytes"] for kind in kinds) + round(manifest["pixel_bytes"] * others)
 
 
 def _has_pixels(held: Served | Exception) -> bool:

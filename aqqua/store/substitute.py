@@ -19,6 +19,7 @@ from aqqua.store.read import Block, DamagedError, Dataset
 
 RETRY_S = (0.2, 1.0, 4.0)  # pauses between attempts while the system reports errors
 MOST_TRIED = 16  # substitutes; if all are damaged, so is nearly all of the dataset
+_ReadOnce = Callable[[int, Sequence[str]], tuple[Block, pa.Table]]
 _SEED = 0x5AB57  # of the order of the substitutes; a constant, since the answer must never change
 
 
@@ -68,7 +69,12 @@ def substitutes(block: int, blocks: int) -> Iterator[int]:
 
 
 def read_served(
-    dataset: Dataset, block: int, columns: Sequence[str] = (), pause: Callable[[float], object] = time.sleep
+    dataset: Dataset,
+    block: int,
+    columns: Sequence[str] = (),
+    pause: Callable[[float], object] = time.sleep,
+    *,
+    files: bool = False,
 ) -> Served:
     """Read a whole block, or the one that stands for it.
 
@@ -77,19 +83,21 @@ def read_served(
         block: its number.
         columns: further columns for `Served.table`, from the same read.
         pause: waits so many seconds before the next attempt; what it raises ends the reading.
+        files: original files stay files.
 
     Raises:
         OSError: the system could not read it in all attempts.
         DamagedError: its substitutes are damaged as well.
     """
+    once = dataset.files_with if files else dataset.block_with
     try:
-        return Served(*_read(dataset, block, columns, pause), bad=None)
+        return Served(*_read(once, block, columns, pause), bad=None)
     except DamagedError as error:
         what = str(error)
     tried = 0
     for other in substitutes(block, dataset.blocks):
         try:
-            found, table = _read(dataset, other, columns, pause)
+            found, table = _read(once, other, columns, pause)
         except DamagedError:
             tried += 1
             if tried == MOST_TRIED:
@@ -104,23 +112,23 @@ def read_served(
 
 
 def _read(
-    dataset: Dataset, block: int, columns: Sequence[str], pause: Callable[[float], object]
+    once: _ReadOnce, block: int, columns: Sequence[str], pause: Callable[[float], object]
 ) -> tuple[Block, pa.Table]:
     for seconds in RETRY_S:
         try:
-            return _read_twice(dataset, block, columns)
+            return _read_twice(once, block, columns)
         except OSError:
             pause(seconds)
     try:
-        return _read_twice(dataset, block, columns)
+        return _read_twice(once, block, columns)
     except OSError as error:
         attempts = f"{len(RETRY_S) + 1} attempts in {sum(RETRY_S):.0f} s"
         raise OSError(error.errno, f"{error.strerror} ({attempts})") from error
 
 
-def _read_twice(dataset: Dataset, block: int, columns: Sequence[str]) -> tuple[Block, pa.Table]:
+def _read_twice(once: _ReadOnce, block: int, columns: Sequence[str]) -> tuple[Block, pa.Table]:
     """Damage must show twice, from a file opened anew: a transfer can go wrong where the file is sound."""
     try:
-        return dataset.block_with(block, columns)
+        return once(block, columns)
     except DamagedError:
-        return dataset.block_with(block, columns)
+        return once(block, columns)

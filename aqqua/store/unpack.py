@@ -2,8 +2,9 @@
 
 The one place where a kept file (`aqqua ingest --keep-encoded`) becomes pixels again. All of a block are
 decoded while it is read, in the reading thread, so that whoever gets a block gets pixels, and a file that
-fails is found with its block: damage like any other (aqqua.store.substitute). Letters: I images.
-Test: tests/store/test_unpack.py. Timing: bench/data/encoded.py.
+fails is found with its block: damage like any other (aqqua.store.substitute). For a decoder that works
+elsewhere (dali_pipelines) `unpack_files` leaves the files as they are. Letters: I images.
+Test: tests/store/test_unpack.py, test_files.py. Timing: bench/data/encoded.py.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from aqqua.instruments.record import RejectedInputError
 from aqqua.store.sizes import Sizes
 
 Unpacked = tuple[Int64[np.ndarray, " I1"], UInt8[np.ndarray, " bytes"]]
+UnpackedFiles = tuple[np.ndarray, np.ndarray, tuple[str | None, ...]]
 
 
 class BadRowError(ValueError):
@@ -44,9 +46,8 @@ def unpack(table: pa.Table, sizes: Sizes, most_bytes: int) -> Unpacked:
     kept = files.is_valid().to_numpy(zero_copy_only=False)
     _check_lengths(sizes, declared, np.where(kept, declared, lengths))
     _check_one_image(table, kept)
+    _check_sum(declared, most_bytes)
     ends = np.concatenate([[0], declared.cumsum()])
-    if ends[-1] > most_bytes:
-        raise BadRowError(f"row 0 must begin a block of at most {most_bytes} bytes of pixels, got {ends[-1]}")
     room = np.empty(ends[-1], np.uint8)
     for i in np.flatnonzero(~kept).tolist():
         room[ends[i] : ends[i + 1]] = data[offsets[i] : offsets[i + 1]]
@@ -57,6 +58,50 @@ def unpack(table: pa.Table, sizes: Sizes, most_bytes: int) -> Unpacked:
         room[ends[i] : ends[i + 1]] = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
     room.flags.writeable = False
     return ends, room
+
+
+def unpack_files(table: pa.Table, sizes: Sizes, most_bytes: int) -> UnpackedFiles:
+    """Where the bytes of each image start [I + 1], the bytes of all, read-only, and the format of each file.
+
+    No file is looked into. The format is None where an image is stored as pixels; () where all are.
+
+    Args, Raises: as `unpack`.
+    """
+    declared = _declared_bytes(sizes)
+    offsets, data = _binary(table["pixels"])
+    lengths = np.diff(offsets)
+    if "encoded" not in table.column_names:
+        _check_lengths(sizes, declared, lengths)
+        return offsets, data, ()
+    kept = one_piece(table["encoded"]).is_valid().to_numpy(zero_copy_only=False)
+    _check_lengths(sizes, declared, np.where(kept, declared, lengths))
+    _check_one_image(table, kept)
+    _check_sum(declared, most_bytes)
+    _check_sides(sizes, kept)
+    formats = tuple(table["format"].to_pylist())
+    file_offsets, files = _binary(table["encoded"])
+    if kept.all():
+        return file_offsets, files, formats
+    ends = np.concatenate([[0], np.where(kept, np.diff(file_offsets), lengths).cumsum()])
+    room = np.empty(ends[-1], np.uint8)
+    for i, is_file in enumerate(kept.tolist()):
+        starts, source = (file_offsets, files) if is_file else (offsets, data)
+        room[ends[i] : ends[i + 1]] = source[starts[i] : starts[i + 1]]
+    room.flags.writeable = False
+    return ends, room, formats
+
+
+def _check_sum(declared: np.ndarray, most_bytes: int) -> None:
+    if (found := int(declared.sum())) > most_bytes:
+        raise BadRowError(f"row 0 must begin a block of at most {most_bytes} bytes of pixels, got {found}")
+
+
+def _check_sides(sizes: Sizes, kept: np.ndarray) -> None:
+    wrong = np.flatnonzero(kept & (sizes.height.astype(np.int64) * sizes.width > MAX_PIXELS))
+    if len(wrong):
+        i = int(wrong[0])
+        found = int(sizes.height[i]) * int(sizes.width[i])
+        raise BadRowError(f"row {i} must hold a file of at most {MAX_PIXELS} pixels, got {found}")
 
 
 def _decoded(original: Original, sizes: Sizes, i: int) -> np.ndarray:

@@ -1,9 +1,10 @@
 """From the dataset to batches on the device: read, plan, render; one step ahead of the model.
 
 Threads read the blocks of the lanes' next windows (aqqua.store.prefetch), one thread plans and renders
-(the renderer has threads of its own) the next step, the model works on this one. On a GPU the copies and the
-renderer's kernels run on a stream of their own, beside the model's.
-Test: tests/train/test_step.py, test_data.py, test_renderers.py. Timing: bench/data/end_to_end.py.
+(decoder and renderer have threads of their own) the next step, the model works on this one. On a GPU the
+copies and the renderer's kernels run on a stream of their own, beside the model's.
+Test: tests/train/test_step.py, test_data.py, test_renderers.py, test_backend.py. Timing:
+bench/data/end_to_end.py.
 """
 
 from collections.abc import Callable, Generator
@@ -22,12 +23,19 @@ from aqqua.plan.masks import MaskConfig
 from aqqua.plan.pack import Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
-from aqqua.render import RendererName, choose
 from aqqua.store.prefetch import BlockReader, ReadConfig
 from aqqua.store.read import Dataset
 from aqqua.store.shelf import POLL_S
 from aqqua.store.split import NAMING, held_out_rows
 from aqqua.store.substitute import BadBlock
+from aqqua.train.backend import (
+    AnyRendererName,
+    BackendName,
+    FileDecoder,
+    LateImage,
+    choose_renderer,
+    close_renderer,
+)
 from aqqua.train.batch import Shape, make_batch
 from aqqua.train.side_stream import SideStream, hand_over
 
@@ -47,11 +55,22 @@ class DataConfig(LaneConfig, ReadConfig):
         lt=1,
         description="share of groups kept out of training; `aqqua evaluate` tests on them",
     )
-    renderer: RendererName = Field(
+    backend: BackendName = Field(
+        default="parquet",
+        description="who decodes original files: the threads that read (parquet), or DALI once they are "
+        "needed (dali), which needs a dataset made with --keep-encoded",
+    )
+    renderer: AnyRendererName = Field(
         default="auto",
-        description="who makes pixels into patch rows: the GPU (triton), C++ on the host (native) or the "
-        "slow specification (reference); auto: triton on CUDA where it was "
+        description="who makes pixels into patch rows: the GPU (triton), C++ on the host (native), DALI on "
+        "the host (dali) or the slow specification (reference); auto: triton on CUDA where it was "
         "measured to be faster, else native",
+    )
+    dali_threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="CPU threads of DALI, where it decodes or renders; null: as many as PyTorch's",
     )
     prefetch: bool = Field(
         default=True, description="prepare the next step while the model works on this one"
@@ -66,6 +85,7 @@ class StepData:
     batches: list[Batch]
     states: dict[int, LaneState]
     bad_blocks: tuple[BadBlock, ...] = ()  # damaged ones, whose replacements gave images to this step
+    late_images: tuple[LateImage, ...] = ()  # whose files DALI could not decode
     ready: torch.cuda.Event | None = None  # when the batches are there; None on the CPU
 
     @property
@@ -91,10 +111,12 @@ class Feeder:
     ) -> None:
         self.dataset, self.config, self.shape, self.seed = dataset, config, shape, seed
         self.device = torch.device(device)
-        self.renderer_name, self._render = choose(config.renderer, self.device)
+        self.renderer_name, self._render = choose_renderer(config.renderer, self.device, config.dali_threads)
+        self._decoder = self._file_decoder() if config.backend == "dali" else None
         self._side_stream = SideStream(self.device)
         self._views, self._masks = views, masks
-        self.reader = BlockReader(dataset, config, NAMING if config.holdout else ())
+        columns = NAMING if config.holdout else ()
+        self.reader = BlockReader(dataset, config, columns, files=self._decoder is not None)
         self._weights = training_weights(self.reader, config.holdout)
         self.packers = {number: self._packer(number) for number in lanes_of_rank(config.lanes, rank, ranks)}
         self._blocks_of = _blocks_of({number: packer.lane for number, packer in self.packers.items()})
@@ -116,11 +138,14 @@ class Feeder:
         for number, packer in self.packers.items():
             pack, after[number] = packer.next_pack(states[number])
             packs.append(pack)
+        late: list[LateImage] = []
         with self._side_stream.working():
-            batches = [self._batch(pack, step) for pack in packs]
+            batches = [self._batch(pack, step, late) for pack in packs]
         bad = {block: bad for pack in packs for block in _blocks_in(pack) if (bad := self.reader.bad(block))}
         packs = [_as_read(pack, bad) for pack in packs]
-        return StepData(packs, batches, after, tuple(bad.values()), self._side_stream.mark())
+        return StepData(
+            packs, batches, after, tuple(bad.values()), _late_as_read(late, bad), self._side_stream.mark()
+        )
 
     def steps(
         self,
@@ -130,7 +155,7 @@ class Feeder:
         say: Callable[[str], None] | None = None,
         stop: Callable[[], object] = lambda: False,
     ) -> Generator[StepData, None, None]:
-        """Steps from `states` on, each prepared while the one before is used. Its end closes the reader.
+        """Steps from `states` on, each prepared while the one before is used. Its end closes the feeder.
 
         Args:
             states: where the lanes stand.
@@ -139,6 +164,14 @@ class Feeder:
             stop: once true, a wait for the next step ends the steps; else they have no end.
         """
         self.reader.say = say or self.reader.say
+        try:
+            yield from self._steps(states, first_step, stop)
+        finally:
+            self.close()
+
+    def _steps(
+        self, states: dict[int, LaneState], first_step: int, stop: Callable[[], object]
+    ) -> Generator[StepData, None, None]:
         with ThreadPoolExecutor(1, thread_name_prefix="feeder") as pool:
             try:
                 coming = pool.submit(self._prepare, states, first_step)
@@ -152,6 +185,13 @@ class Feeder:
                         coming = pool.submit(self._prepare, data.states, first_step)
             finally:
                 self.reader.close()  # a step that waits for the disk ends, and the pool with it
+
+    def close(self) -> None:
+        """Give back threads and memory; nothing more can be read."""
+        self.reader.close()
+        if self._decoder is not None:
+            self._decoder.close()
+        close_renderer(self._render)
 
     def _coming(self, states: dict[int, LaneState]) -> list[int]:
         """Blocks of the lanes' present and next windows, first the lane that will be there first."""
@@ -185,13 +225,28 @@ class Feeder:
             masks=self._masks,
         )
 
-    def _batch(self, pack: Pack, step: int) -> Batch:
+    def _file_decoder(self) -> FileDecoder:
+        """Of pages where the renderer wants them."""
+        on_device = self.device.type == "cuda" and self.renderer_name == "triton"
+        return FileDecoder(
+            self.dataset,
+            max_bad_share=self.config.max_bad_share,
+            threads=self.config.dali_threads,
+            device=self.device if on_device else torch.device("cpu"),
+        )
+
+    def _batch(self, pack: Pack, step: int, late: list[LateImage]) -> Batch:
+        """The batch of a pack; images whose files fail are added to `late`."""
         blocks = {number: self.reader.block(number) for number in _blocks_in(pack)}
-        pixels = [
-            blocks[b].pixels(r) for b, r in zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
-        ]
-        shape = self.shape
-        patches_NF = self._render(pack, pixels, shape.patch_px, shape.channels, dtype=shape.dtype)
+        places = zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
+        shape, render = self.shape, self._render
+        if self._decoder is None:
+            pages = [blocks[b].pixels(r) for b, r in places]
+        else:
+            pages, failed = self._decoder.pages(pack, [blocks[b].image(r) for b, r in places])
+            late += failed
+            render = self._decoder.renderer(render)
+        patches_NF = render(pack, pages, shape.patch_px, shape.channels, dtype=shape.dtype)
         return make_batch(pack, patches_NF, shape, seed=self.seed, step=step, device=self.device)
 
 
@@ -223,6 +278,11 @@ def _as_read(pack: Pack, bad: dict[int, BadBlock]) -> Pack:
         return pack
     block_I = [bad[b].replacement if b in bad else b for b in pack.block_I.tolist()]
     return replace(pack, block_I=np.array(block_I, np.int64))
+
+
+def _late_as_read(late: list[LateImage], bad: dict[int, BadBlock]) -> tuple[LateImage, ...]:
+    """The same with the blocks that the images really lie in."""
+    return tuple(replace(one, block=bad[one.block].replacement) if one.block in bad else one for one in late)
 
 
 def training_weights(reader: BlockReader, holdout: float) -> Weights | None:

@@ -13,7 +13,7 @@ from aqqua.train.data import StepData
 from aqqua.train.folder import only_process
 from aqqua.train.guard import NonFiniteError, not_finite, stop_on_signals
 from aqqua.train.headline import headline
-from aqqua.train.metrics import BadBlockLog, Meter, MetricsLog, drop_after
+from aqqua.train.metrics import BadBlockLog, LateImageLog, Meter, MetricsLog, drop_after
 from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
@@ -38,6 +38,7 @@ def _train(run: Run) -> Run:
     config = run.config
     drop_after(run.folder / SKIPPED, run.step)
     bad_blocks = BadBlockLog(run.folder, run.step)
+    late_images = LateImageLog(run.folder, run.step, run.dataset)
     with (
         stop_on_signals() as stop,
         Bar("pretrain", run.images_total, "images") as bar,
@@ -56,6 +57,7 @@ def _train(run: Run) -> Run:
             outcome = take_step(run, data, rates)
             run.advance(data)
             _note_bad_blocks(run, data, bad_blocks, bar)
+            _note_late_images(run, data, late_images, bar)
             if not outcome.taken:
                 _note_skipped(run, data)
                 if run.guard.exhausted:
@@ -63,7 +65,8 @@ def _train(run: Run) -> Run:
             meter.add(data.packs)
             bar.update(run.images, f"step {run.step} loss {outcome.losses['total']:.3f}")
             if _due(run.step, config.train.log_every) or run.done:
-                log.write(run.step, _numbers(run, rates, outcome, len(bad_blocks)) | meter.read())
+                damage = {"bad_blocks": len(bad_blocks), "late_images": late_images.counts()}
+                log.write(run.step, _numbers(run, rates, outcome) | damage | meter.read())
             if _due(run.step, config.train.checkpoint_every):
                 _save_if_possible(run, bar)
         run.save()
@@ -114,7 +117,7 @@ def _due(step: int, every: int) -> bool:
     return step % every == 0
 
 
-def _numbers(run: Run, rates: Rates, outcome: Outcome, bad_blocks: int) -> dict[str, Any]:
+def _numbers(run: Run, rates: Rates, outcome: Outcome) -> dict[str, Any]:
     return {
         "images": run.images,
         "loss": outcome.losses,
@@ -122,13 +125,20 @@ def _numbers(run: Run, rates: Rates, outcome: Outcome, bad_blocks: int) -> dict[
         "teacher_entropy": outcome.teacher_entropy,
         **vars(rates),
         "skipped_steps": run.guard.skipped,
-        "bad_blocks": bad_blocks,
     }
 
 
 def _note_bad_blocks(run: Run, data: StepData, log: BadBlockLog, bar: Bar) -> None:
     for bad in log.note(run.step, data.bad_blocks):
         bar.say(f"block {bad.block} is damaged, block {bad.replacement} stands for it: {bad.error}")
+
+
+def _note_late_images(run: Run, data: StepData, log: LateImageLog, bar: Bar) -> None:
+    for late in log.note(run.step, data.late_images):
+        bar.say(
+            f"image {late.image_id} ({late.file} row group {late.row_group} row {late.row}) cannot be "
+            f"decoded by DALI, {late.stands} pixels stand for it: {late.error}"
+        )
 
 
 def _note_skipped(run: Run, data: StepData) -> None:

@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from aqqua.plan.pack import Pack
+from aqqua.store.read import Dataset
 from aqqua.store.substitute import BadBlock
+from aqqua.train.backend import LateImage
 
-METRICS, BAD_BLOCKS = "metrics.jsonl", "bad_blocks.jsonl"
+METRICS, BAD_BLOCKS, LATE_IMAGES = "metrics.jsonl", "bad_blocks.jsonl", "late_images.jsonl"
 
 
 class MetricsLog:
@@ -69,6 +71,52 @@ class BadBlockLog:
                 file.writelines(json.dumps({"step": step, **asdict(bad)}) + "\n" for bad in new)
         self._noted |= {bad.block for bad in new}
         return new
+
+
+@dataclass(frozen=True)
+class LateNote:
+    """One line of late_images.jsonl, without its step."""
+
+    block: int
+    row: int
+    image_id: str
+    file: str  # the part's name, in the dataset's folder
+    row_group: int
+    stands: str  # for it: 'strict' pixels of our own decoder, or a 'blank' frame
+    error: str
+
+
+class LateImageLog:
+    """late_images.jsonl: each image whose file DALI could not decode, once, with the first step."""
+
+    def __init__(self, folder: Path, resumed_step: int, dataset: Dataset) -> None:
+        self.path, self._dataset = folder / LATE_IMAGES, dataset
+        drop_after(self.path, resumed_step)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self._noted = {(row["block"], row["row"]): str(row["stands"]) for row in map(json.loads, lines)}
+
+    def counts(self) -> dict[str, int]:
+        """How many images had each kind of page stand for them."""
+        found = Counter(self._noted.values())
+        return {stands: found[stands] for stands in ("strict", "blank")}
+
+    def note(self, step: int, found: Iterable[LateImage]) -> list[LateNote]:
+        """Write down those that are not yet; returns them."""
+        new = []
+        for one in found:
+            if (one.block, one.row) not in self._noted:
+                new.append(self._named(one))
+                self._noted[one.block, one.row] = new[-1].stands
+        if new:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"step": step, **asdict(note)}) + "\n" for note in new)
+        return new
+
+    def _named(self, one: LateImage) -> LateNote:
+        file, group = self._dataset.place(one.block)
+        image_id = self._dataset.table(["image_id"], blocks=[one.block])["image_id"][one.row].as_py()
+        stands = "blank" if one.blank else "strict"
+        return LateNote(one.block, one.row, image_id, file, group, stands, one.error)
 
 
 class Meter:

@@ -7,7 +7,7 @@ import torch
 from aqqua.kernels.attention import choose as choose_attention
 from aqqua.model.vit import serving_kernels
 from aqqua.objective.prototypes import served
-from aqqua.render import choose as choose_renderer
+from aqqua.train.backend import choose_renderer, served_backend
 from aqqua.train.fused import serving_step
 from aqqua.train.settings import PretrainConfig
 
@@ -22,12 +22,14 @@ def serving(config: PretrainConfig, device: torch.device, dtype: torch.dtype) ->
         ValueError: a setting forces one that cannot serve here; the message names the setting.
     """
     model, losses = config.model, config.objective.kernels
+    data = config.data
     asked: dict[str, tuple[str, Callable[[], str]]] = {
+        "data.backend": (data.backend, lambda: served_backend(data.backend)),
         "model.attention": (model.attention, lambda: choose_attention(device, dtype, model.attention)),
         "model.kernels": (model.kernels, lambda: serving_kernels(model, device, torch.float32)),
         "objective.kernels": (losses, lambda: served(losses, device, dtype)),
         "optim.backend": (config.optim.backend, lambda: serving_step(config.optim, device)),
-        "data.renderer": (config.data.renderer, lambda: choose_renderer(config.data.renderer, device)[0]),
+        "data.renderer": (data.renderer, lambda: choose_renderer(data.renderer, device)[0]),
     }
     found = {}
     for setting, (wanted, choose) in asked.items():

@@ -1,0 +1,118 @@
+"""Thousands of damaged image files through the decoder, in a process of its own: a crash would be its end.
+
+    python mutants.py COUNT [FILE.zip ...]
+
+Prints what became of them as one JSON line. The mutants depend on the number and the files alone.
+"""
+
+import json
+import random
+import resource
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+from made_files import drawn_files, files_in, sizes_of_files
+
+from aqqua.instruments.original import Original
+from dali_pipelines.decode import Decoder
+
+PACK = 250  # mutants that are decoded as one pack
+ROOM = 6 << 30  # bytes of address space beyond those in use: a file that lies of its size must not get more
+
+
+def flip_bits(draw: random.Random, data: bytes, _other: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(draw.choice([1, 1, 2, 8, 64])):
+        changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
+    return bytes(changed)
+
+
+def flip_header_bits(draw: random.Random, data: bytes, _other: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(draw.choice([1, 2, 4])):
+        changed[draw.randrange(min(len(changed), 200))] = draw.randrange(256)
+    return bytes(changed)
+
+
+def cut(draw: random.Random, data: bytes, _other: bytes) -> bytes:
+    return data[: draw.randrange(len(data))]
+
+
+def leave_out(draw: random.Random, data: bytes, _other: bytes) -> bytes:
+    start = draw.randrange(len(data))
+    return data[:start] + data[start + draw.randrange(1, 200) :]
+
+
+def splice(draw: random.Random, data: bytes, other: bytes) -> bytes:
+    """The head of one file and the rest of another."""
+    return data[: draw.randrange(len(data))] + other[draw.randrange(len(other)) :]
+
+
+def insert(draw: random.Random, data: bytes, other: bytes) -> bytes:
+    place, start = draw.randrange(len(data)), draw.randrange(len(other))
+    return data[:place] + other[start : start + draw.randrange(1, 400)] + data[place:]
+
+
+def lie(draw: random.Random, data: bytes, _other: bytes) -> bytes:
+    """Another size, with the checksum to it, where the format keeps its size."""
+    changed = bytearray(data)
+    size = draw.choice([0, 1, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF])
+    if data[:4] == b"\x89PNG":
+        place = draw.choice([16, 20])
+        changed[place : place + 4] = size.to_bytes(4, "big")
+        changed[29:33] = zlib.crc32(changed[12:29]).to_bytes(4, "big")
+    elif data[:2] == b"\xff\xd8":
+        frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"), 0)
+        place = frame + draw.choice([5, 7])
+        changed[place : place + 2] = (size & 0xFFFF).to_bytes(2, "big")
+    else:
+        order = "little" if data[:2] == b"II" else "big"
+        entry = int.from_bytes(data[4:8], order) + 2 + 12 * draw.randrange(10)
+        changed[entry + 8 : entry + 12] = size.to_bytes(4, order)
+    return bytes(changed)
+
+
+def empty(draw: random.Random, data: bytes, _other: bytes) -> bytes:
+    return draw.choice([b"", data[:2], data[:4], data[:9], bytes(len(data))])
+
+
+def other_format(_draw: random.Random, _data: bytes, other: bytes) -> bytes:
+    return other
+
+
+MUTATIONS = (flip_bits, flip_bits, flip_header_bits, cut, leave_out, splice, insert, lie, empty, other_format)
+
+
+def main(count: int, archives: list[str]) -> None:
+    started = time.perf_counter()
+    originals = drawn_files() + [one for name in archives for one in files_in(Path(name), 60)]
+    sizes, _ = sizes_of_files(originals)
+    draw, decoder = random.Random(5), Decoder(2)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
+    found = {"decoded": 0, "strict": 0, "blank": 0, "slowest_s": 0.0}
+    for first in range(0, count, PACK):
+        rows = np.array([draw.randrange(len(originals)) for _ in range(min(PACK, count - first))])
+        mutants = []
+        for row in rows.tolist():
+            other = originals[draw.randrange(len(originals))].data
+            data = draw.choice(MUTATIONS)(draw, originals[row].data, other)
+            mutants.append(Original(data, originals[row].format))
+        before, pack = time.perf_counter(), sizes.take(rows)
+        decoded = decoder.decode(mutants, pack)
+        found["slowest_s"] = max(found["slowest_s"], time.perf_counter() - before)
+        for i, page in enumerate(decoded.pages):
+            assert page.shape[:2] == (pack.height[i], pack.width[i])
+        blank = sum(one.blank for one in decoded.late)
+        found["blank"] += blank
+        found["strict"] += len(decoded.late) - blank
+        found["decoded"] += len(rows) - len(decoded.late)
+    found |= {"pipelines": decoder.built, "seconds": time.perf_counter() - started}
+    print(json.dumps(found))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

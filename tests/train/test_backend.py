@@ -1,0 +1,288 @@
+"""Training with files decoded, and rendered, by DALI: the losses of the default path; late failures borne."""
+
+import gc
+import json
+import threading
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from damaged_files import changed_copy, damaged_copy
+from PIL import Image
+
+from aqqua.instruments.image import EncodedImage
+from aqqua.instruments.record import Record
+from aqqua.instruments.tree import open_tree
+from aqqua.store.read import DamagedError, Dataset
+from aqqua.store.write import ingest
+from aqqua.train import backend, checkpoint
+from aqqua.train.batch import Shape
+from aqqua.train.data import Feeder, StepData
+from aqqua.train.folder import CHECKPOINTS
+from aqqua.train.headline import headline
+from aqqua.train.loop import pretrain
+from aqqua.train.run import open_run
+from aqqua.train.settings import PretrainConfig
+
+pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
+
+MakeConfig = Callable[..., PretrainConfig]
+KINDS = (("PNG", "png"), ("JPEG", "jpg"), ("TIFF", "tif"), ("BMP", "bmp"))
+TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share"}
+
+
+def picture(pixels: np.ndarray, number: int) -> Image.Image:
+    """Every fifth of 16 bits where the format has them, every seventh in colour."""
+    if number % 5 == 0 and KINDS[number % 4][0] in ("PNG", "TIFF"):
+        return Image.fromarray(pixels.astype(np.uint16) * 257)
+    if number % 7 == 0:
+        return Image.fromarray(np.dstack([pixels, pixels // 2, 255 - pixels]))
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="module")
+def kept(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The blobs as files of four formats, three of which are kept."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "in").mkdir()
+    pixels = [block.pixels(i) for block in Dataset.open(dataset).iter_blocks() for i in range(len(block))]
+    names = []
+    for number, image in enumerate(pixels):
+        form, suffix = KINDS[number % len(KINDS)]
+        names.append(f"blob{number}.{suffix}")
+        picture(image, number).save(folder / "in" / names[-1], form)
+    records = (
+        Record(
+            object_id=name, pixels=EncodedImage(name), instrument="ISIIS", sample="s",
+            um_per_px=68.0, group=f"g{i // 10}", source=name,
+        )
+        for i, name in enumerate(names)
+    )  # fmt: skip
+    ingest([(open_tree(folder / "in"), records)], folder / "d", block_rows=64, keep_encoded=True, workers=1)
+    return folder / "d"
+
+
+def rows_of(path: Path, form: str) -> list[int]:
+    formats = Dataset.open(path).table(["format"])["format"].to_pylist()
+    return [row for row, found in enumerate(formats) if found == form]
+
+
+def feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1, device: str = "cpu") -> Feeder:
+    shape = Shape.of(config.model, config.views, torch.float32)
+    rooms = (Dataset.open(config.data.path), config.data, config.views, config.masks, shape)
+    return Feeder(*rooms, seed=config.seed, rank=rank, ranks=ranks, device=device)
+
+
+def steps(config: PretrainConfig, count: int) -> list[StepData]:
+    one = feeder(config)
+    return list(islice(one.steps(one.start(), 0), count))
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def losses(run: Path) -> list[list[float]]:
+    return [list(line["loss"].values()) for line in lines_of(run)]
+
+
+def test_decoded_by_dali_a_run_has_the_same_losses_and_weights(make_config, tmp_path, kept):
+    tensors = []
+    for name in ("parquet", "dali"):
+        run = pretrain(
+            make_config(tmp_path / name, data={"path": kept, "backend": name}, train={"max_steps": 4})
+        )
+        saved = checkpoint.load_newest(tmp_path / name / CHECKPOINTS)
+        assert saved is not None
+        tensors.append(saved.tensors)
+        assert f"data.backend {name}" in headline(run)
+    assert lines_of(tmp_path / "dali") == lines_of(tmp_path / "parquet")
+    assert lines_of(tmp_path / "dali")[-1]["late_images"] == {"strict": 0, "blank": 0}
+    assert [name for name in tensors[0] if not torch.equal(tensors[0][name], tensors[1][name])] == []
+
+
+def test_rendered_by_dali_the_losses_are_near(make_config, tmp_path, kept):
+    for renderer, name in (("native", "parquet"), ("dali", "dali")):
+        data = {"path": kept, "backend": name, "renderer": renderer}
+        run = pretrain(make_config(tmp_path / renderer, data=data, train={"max_steps": 3}))
+        assert f"data.renderer {renderer}" in headline(run)
+    torch.testing.assert_close(losses(tmp_path / "dali"), losses(tmp_path / "native"), rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_stopped_and_continued_is_a_run(make_config, tmp_path, kept):
+    data = {"path": kept, "backend": "dali"}
+    pretrain(make_config(tmp_path / "whole", data=data, train={"max_steps": 6}))
+    for last in (2, 6):
+        pretrain(make_config(tmp_path / "cut", data=data, train={"max_steps": last}))
+    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole")
+    got, want = (checkpoint.load_newest(tmp_path / one / CHECKPOINTS) for one in ("cut", "whole"))
+    assert got is not None
+    assert want is not None
+    assert all(torch.equal(got.tensors[name], want.tensors[name]) for name in want.tensors)
+
+
+def test_ranks_may_change_in_the_middle(make_config, tmp_path, kept):
+    """Two ranks, then one, then two: each lane's rows are those of one rank alone; a blank image too."""
+    bad = {row: (lambda data: data[: len(data) // 2]) for row in rows_of(kept, "JPEG")}
+    path = changed_copy(kept, tmp_path / "bad", bad)
+    data = {"path": path, "backend": "dali", "lanes": 4, "max_bad_share": 1.0}
+    config = make_config(tmp_path, data=data)
+    alone = feeder(config)
+    states, step = alone.start(), 0
+    for ranks in (2, 1, 2):
+        crew = [feeder(config, rank=rank, ranks=ranks) for rank in range(ranks)]
+        for _ in range(2):
+            whole = alone.step(states, step)
+            parts = [one.step({lane: states[lane] for lane in one.packers}, step) for one in crew]
+            rows = {
+                lane: part.batches[i].patches_NF
+                for one, part in zip(crew, parts, strict=True)
+                for i, lane in enumerate(one.packers)
+            }
+            for lane, batch in zip(alone.packers, whole.batches, strict=True):
+                assert torch.equal(rows[lane], batch.patches_NF)
+            key = {(one.block, one.row) for part in parts for one in part.late_images}
+            assert key == {(one.block, one.row) for one in whole.late_images} != set()
+            states, step = {k: v for part in parts for k, v in part.states.items()}, step + 1
+            assert states == whole.states
+
+
+def test_files_that_fail_late_are_replaced_counted_and_named(make_config, tmp_path, kept):
+    jpegs, pngs = rows_of(kept, "JPEG"), rows_of(kept, "PNG")
+
+    def turned(data: bytes) -> bytes:
+        """With an orientation tag: DALI is not asked, and the strict decoder refuses."""
+        exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+        return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+
+    def pictures(data: bytes) -> bytes:
+        """With an empty directory of several pictures: DALI is not asked, and the strict decoder takes it."""
+        return data[:2] + b"\xff\xe2\0\x06MPF\0" + data[2:]
+
+    change = {**dict.fromkeys(jpegs[:20], turned), **dict.fromkeys(jpegs[20:40], pictures)}
+    change |= dict.fromkeys(pngs[:20], lambda data: data[:-30])
+    path = changed_copy(kept, tmp_path / "bad", change)
+    data = {"path": path, "backend": "dali", "max_bad_share": 1.0, "holdout": 0.0}
+    pretrain(make_config(tmp_path / "run", data=data, train={"max_steps": 12}))
+    notes = [json.loads(line) for line in (tmp_path / "run" / "late_images.jsonl").read_text().splitlines()]
+    dataset = Dataset.open(path)
+    ids = dataset.table(["image_id"])["image_id"].to_pylist()
+    for note in notes:
+        row = note["block"] * 64 + note["row"]
+        assert row in change
+        assert note["image_id"] == ids[row]
+        assert (note["file"], note["row_group"]) == dataset.place(note["block"])
+        assert note["stands"] == ("strict" if change[row] is pictures else "blank")
+        assert set(note) == {*("step", "block", "row", "image_id", "file", "row_group", "stands", "error")}
+    assert len({(note["block"], note["row"]) for note in notes}) == len(notes) > 10
+    counted = [note["stands"] for note in notes]
+    want = {stands: counted.count(stands) for stands in ("strict", "blank")}
+    assert lines_of(tmp_path / "run")[-1]["late_images"] == want
+    assert min(want.values()) > 0
+
+    # The same images, the strict ones with their own pixels, the blank ones empty.
+    clean = steps(make_config(tmp_path, data={**data, "path": kept, "backend": "parquet"}), 3)
+    found = steps(make_config(tmp_path, data=data), 3)
+    for a, b in zip(clean, found, strict=True):
+        assert a.states == b.states
+        late = {(one.block, one.row): one.blank for one in b.late_images}
+        for pack, x, y in zip(a.packs, a.batches, b.batches, strict=True):
+            differs = torch.tensor(
+                [late.get((blk, row), False) for blk, row in zip(pack.block_I, pack.row_I, strict=True)]
+            )[torch.from_numpy(pack.image_V)].repeat_interleave(torch.from_numpy(pack.patches_V).long())
+            same = (x.patches_NF == y.patches_NF).all(dim=1)
+            assert bool(same[~differs].all())
+            assert not bool(same[differs].all()) or not differs.any()
+
+
+def test_too_many_blank_images_end_the_run(make_config, tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(backend, "FAIR_IMAGES", 20)
+    path = changed_copy(kept, tmp_path / "bad", dict.fromkeys(rows_of(kept, "JPEG"), lambda _: b""))
+    config = make_config(tmp_path, data={"path": path, "backend": "dali"})
+    with pytest.raises(
+        DamagedError, match=r"at most 1 image or 1.00% of \d+ may be blank .* raise data.max_"
+    ):
+        steps(config, 5)
+
+
+def test_what_cannot_serve_is_refused_before_anything_is_written(
+    make_config, tmp_path, dataset, kept, monkeypatch
+):
+    config = make_config(tmp_path / "run", data={"path": dataset, "backend": "dali"})
+    with pytest.raises(ValueError, match=r"data.backend=dali must have original files .* --keep-encoded"):
+        open_run(config)
+    monkeypatch.setattr("dali_pipelines.unusable", lambda: "DALI is not installed: pip install")
+    for setting in ("backend", "renderer"):
+        config = make_config(tmp_path / "run", data={"path": kept, setting: "dali"})
+        with pytest.raises(ValueError, match=rf"data.{setting}=dali must be able to serve here: DALI is not"):
+            open_run(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_feeder_leaves_no_thread_behind(make_config, tmp_path, kept):
+    def native_threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    config = make_config(
+        tmp_path, data={"path": kept, "backend": "dali", "renderer": "dali", "dali_threads": 4}
+    )
+    steps(config, 1)  # what libraries keep for good is there now
+    gc.collect()  # other tests' pipelines may still hang on their errors
+    before, known = native_threads(), set(threading.enumerate())
+    one = feeder(config)
+    walk = one.steps(one.start(), 0)
+    next(walk)
+    assert native_threads() > before + 4
+    walk.close()
+    assert native_threads() == before
+    assert set(threading.enumerate()) == known
+
+
+def test_a_wait_for_files_can_be_ended(make_config, tmp_path, kept, monkeypatch):
+    over, waits, real = threading.Event(), threading.Event(), Dataset.files_with
+
+    def hang(self: Dataset, block: int, columns: Sequence[str]) -> Any:
+        waits.set()
+        over.wait(60)
+        return real(self, block, columns)
+
+    data = {"path": kept, "backend": "dali", "read_ahead_mb": 0}
+    one = feeder(make_config(tmp_path, data=data))
+    walk = one.steps(one.start(), 0, stop=waits.is_set)
+    next(walk)
+    monkeypatch.setattr(Dataset, "files_with", hang)
+    for _ in walk:
+        assert not one.reader.closed
+    over.set()
+    assert waits.is_set()
+    assert one.reader.closed
+
+
+def test_the_late_images_of_a_replacement_are_named_where_they_lie(make_config, tmp_path, kept):
+    bad = changed_copy(kept, tmp_path / "late", dict.fromkeys(rows_of(kept, "JPEG"), lambda _: b"\xff\xd8"))
+    path = damaged_copy(bad, tmp_path / "both", [2], "encoded")
+    config = make_config(tmp_path, data={"path": path, "backend": "dali", "max_bad_share": 1.0})
+    one = feeder(config)
+    data = next(d for d in islice(one.steps(one.start(), 0), 20) if d.bad_blocks)
+    assert {late.block for late in data.late_images} <= {
+        block for pack in data.packs for block in pack.block_I.tolist()
+    }
+    assert 2 not in {late.block for late in data.late_images}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_pages_go_to_the_renderer_where_they_lie(make_config, tmp_path, kept):
+    """Within what nvJPEG rounds otherwise: 3 grey levels of 255, at a scale of some 6."""
+    found = {}
+    for name in ("parquet", "dali"):
+        config = make_config(tmp_path, data={"path": kept, "backend": name, "renderer": "triton"})
+        one = feeder(config, device="cuda")
+        found[name] = [batch.patches_NF for batch in one.step(one.start(), 0).batches]
+    for a, b in zip(*found.values(), strict=True):
+        assert b.is_cuda
+        torch.testing.assert_close(b, a, atol=0.08, rtol=0)
