@@ -88,6 +88,7 @@ def plan_views(
     key_I: NDArray[np.uint64],
     height_I: NDArray[np.int32],
     width_I: NDArray[np.int32],
+    channels_I: NDArray[np.int8],
     bits_I: NDArray[np.int8],
     um_per_px_I: NDArray[np.float32],
     background_I3: NDArray[np.uint16],
@@ -98,18 +99,30 @@ def plan_views(
     area_S2: NDArray[np.float64],
     tokens_S2: NDArray[np.int32],
     invert_odds_S: NDArray[np.float64],
+    solarize_odds_S: NDArray[np.float64],
     blur_odds_S: NDArray[np.float64],
     directions_Q2: NDArray[np.float64],
     aspect_Q: NDArray[np.float64],
     zoom_Q: NDArray[np.float64],
+    hue_Q2: NDArray[np.float64],
+    quarter_turn_33: NDArray[np.float64],
+    square: bool,
     rotate: bool,
+    flip: bool,
+    organism_aware: bool,
     max_magnify: float,
     max_reduce: float,
     gain: tuple[float, float],
     offset: tuple[float, float],
+    saturation: tuple[float, float],
     photometric_odds: float,
+    grey_odds: float,
     blur_sigma_px: tuple[float, float],
     noise: tuple[float, float],
+    specks: int,
+    speck_odds: float,
+    speck_radius: tuple[float, float],
+    speck_depth: tuple[float, float],
     subtract_background: bool,
     mean: float,
     std: float,
@@ -128,6 +141,10 @@ def plan_views(
         tokens_S2: floor and cap of each view's patches.
         directions_Q2: (cos, sin) of every quantile of the angle; used where `rotate`.
         aspect_Q, zoom_Q: quantiles of the aspect and of the scale jitter.
+        hue_Q2: (cos, sin) of every quantile of the hue's turn; used where an image has 3 channels.
+        quarter_turn_33: aqqua.plan.colour.quarter_turn.
+        square: views are stretched to squares (geometry).
+        specks: most of a view, K, 0 to 8.
 
     Raises:
         ValueError: an array has another type, shape or layout; a side of an image is 0, its µm/px neither
@@ -151,6 +168,9 @@ def render(
     bias_V3: NDArray[np.float32],
     noise_V: NDArray[np.float32],
     key_V: NDArray[np.uint64],
+    speck_VK4: NDArray[np.float32],
+    colour_V33: NDArray[np.float32],
+    fold_V3: NDArray[np.float32],
     patch_px: int,
     channels: int,
     threads: int,

@@ -12,6 +12,7 @@ enum class Purpose : uint32_t {
     kMaskBlocks = 4,
     kDropPath = 5,
     kHideScale = 6,
+    kSpecks = 7,
 };
 
 using Words = std::array<uint32_t, 4>;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "arrays.hpp"
@@ -64,7 +65,7 @@ void require_plannable(const PlanImages &images) {
 }
 
 struct ImageArguments {
-    py::array key_I, height_I, width_I, bits_I, um_per_px_I, background_I3, box_I4, visit_I;
+    py::array key_I, height_I, width_I, channels_I, bits_I, um_per_px_I, background_I3, box_I4, visit_I;
 };
 
 PlanImages images_of(const ImageArguments &given) {
@@ -73,6 +74,7 @@ PlanImages images_of(const ImageArguments &given) {
                             image_values<uint64_t>(given.key_I, "key_I", {n}),
                             image_values<int32_t>(given.height_I, "height_I", {n}),
                             image_values<int32_t>(given.width_I, "width_I", {n}),
+                            image_values<int8_t>(given.channels_I, "channels_I", {n}),
                             image_values<int8_t>(given.bits_I, "bits_I", {n}),
                             image_values<float>(given.um_per_px_I, "um_per_px_I", {n}),
                             image_values<uint16_t>(given.background_I3, "background_I3", {n, 3}),
@@ -97,9 +99,9 @@ void require_numbers(const double *values, int64_t count, const char *name, doub
 
 PlanRange range_of(const Pair &pair) { return {pair[0], pair[1]}; }
 
-void require_range(PlanRange range, const char *name, double low) {
-    require_number(range.low, name, low, kLargest);
-    require_number(range.high, name, low, kLargest);
+void require_range(PlanRange range, const char *name, double low, double high = kLargest) {
+    require_number(range.low, name, low, high);
+    require_number(range.high, name, low, high);
 }
 
 // The numbers of the config that all views share.
@@ -108,18 +110,38 @@ void require_shared(const PlanConfig &config) {
     require_number(config.max_reduce, "max_reduce", 1, kLargest);
     require_range(config.gain, "gain", 0);
     require_range(config.offset, "offset", -kLargest);
+    require_range(config.saturation, "saturation", 0);
     require_number(config.photometric_odds, "photometric_odds", 0, 1);
+    require_number(config.grey_odds, "grey_odds", 0, 1);
     require_range(config.blur_sigma_px, "blur_sigma_px", 0);
     require_range(config.noise, "noise", 0);
+    require_number(config.speck_odds, "speck_odds", 0, 1);
+    require_range(config.speck_radius, "speck_radius", 0, 1);
+    require_range(config.speck_depth, "speck_depth", 0, 1);
     require_number(config.mean, "mean", -kLargest, kLargest);
     require_number(config.std, "std", kSmallest, kLargest);
 }
 
 struct ViewArguments {
-    py::array area_S2, tokens_S2, invert_odds_S, blur_odds_S, directions_Q2, aspect_Q, zoom_Q;
+    py::array area_S2, tokens_S2, invert_odds_S, solarize_odds_S, blur_odds_S;
+    py::array directions_Q2, aspect_Q, zoom_Q, hue_Q2, quarter_turn_33;
 };
 
-// The arrays of the config: what each of the S views may be, and the tables of quantiles.
+// The tables of the config: quantiles of what is not drawn uniformly.
+void fill_tables(PlanConfig &config, const ViewArguments &given) {
+    config.directions = config_values<double>(given.directions_Q2, "directions_Q2", {kQuantiles, 2});
+    config.aspect = config_values<double>(given.aspect_Q, "aspect_Q", {kQuantiles});
+    config.zoom = config_values<double>(given.zoom_Q, "zoom_Q", {kQuantiles});
+    config.hue = config_values<double>(given.hue_Q2, "hue_Q2", {kQuantiles, 2});
+    config.quarter_turn = config_values<double>(given.quarter_turn_33, "quarter_turn_33", {3, 3});
+    require_numbers(config.directions, 2 * kQuantiles, "directions_Q2", -1, 1);
+    require_numbers(config.aspect, kQuantiles, "aspect_Q", kSmallest, kLargest);
+    require_numbers(config.zoom, kQuantiles, "zoom_Q", kSmallest, kLargest);
+    require_numbers(config.hue, 2 * kQuantiles, "hue_Q2", -1, 1);
+    require_numbers(config.quarter_turn, 9, "quarter_turn_33", -10, 10);
+}
+
+// The arrays of the config that say what each of the S views may be.
 void fill_per_view(PlanConfig &config, const ViewArguments &given) {
     const int64_t n = int64_t(given.blur_odds_S.size());
     require(n >= 1 && n <= kMostViews, "an image must have 1 to 64 views", to_string(n),
@@ -128,65 +150,75 @@ void fill_per_view(PlanConfig &config, const ViewArguments &given) {
     config.area = config_values<double>(given.area_S2, "area_S2", {n, 2});
     config.tokens = config_values<int32_t>(given.tokens_S2, "tokens_S2", {n, 2});
     config.invert_odds = config_values<double>(given.invert_odds_S, "invert_odds_S", {n});
+    config.solarize_odds = config_values<double>(given.solarize_odds_S, "solarize_odds_S", {n});
     config.blur_odds = config_values<double>(given.blur_odds_S, "blur_odds_S", {n});
-    config.directions = config_values<double>(given.directions_Q2, "directions_Q2", {kQuantiles, 2});
-    config.aspect = config_values<double>(given.aspect_Q, "aspect_Q", {kQuantiles});
-    config.zoom = config_values<double>(given.zoom_Q, "zoom_Q", {kQuantiles});
     require_numbers(config.area, 2 * n, "area_S2", kSmallest, kLargest);
     for (int64_t k = 0; k < 2 * n; ++k) require_number(config.tokens[k], "tokens_S2", 1, kMostTokens);
     require_numbers(config.invert_odds, n, "invert_odds_S", 0, 1);
+    require_numbers(config.solarize_odds, n, "solarize_odds_S", 0, 1);
     require_numbers(config.blur_odds, n, "blur_odds_S", 0, 1);
-    require_numbers(config.directions, 2 * kQuantiles, "directions_Q2", -1, 1);
-    require_numbers(config.aspect, kQuantiles, "aspect_Q", kSmallest, kLargest);
-    require_numbers(config.zoom, kQuantiles, "zoom_Q", kSmallest, kLargest);
 }
 
 // Plans into new arrays, named as the fields of aqqua.plan.views.Views.
 py::dict planned(const PlanImages &images, const PlanConfig &config) {
-    const int64_t n = images.count, views = config.views;
+    const int64_t n = images.count, views = config.views, three = 3;
     py::array_t<int32_t> grid({n, views, int64_t(2)});
-    py::array_t<float> map({n, views, int64_t(2), int64_t(3)}), bias({n, views, int64_t(3)});
+    py::array_t<float> map({n, views, int64_t(2), three}), bias({n, views, three}), fold({n, views, three});
     py::array_t<float> um_per_px({n, views}), sigma({n, views}), scale({n, views}), noise({n, views});
-    const PlannedViews out{grid.mutable_data(),  map.mutable_data(),   um_per_px.mutable_data(),
-                           sigma.mutable_data(), scale.mutable_data(), noise.mutable_data(),
-                           bias.mutable_data()};
+    py::array_t<float> speck({n, views, config.specks, int64_t(4)}), colour({n, views, three, three});
+    const PlannedViews out{grid.mutable_data(),  map.mutable_data(),    um_per_px.mutable_data(),
+                           sigma.mutable_data(), scale.mutable_data(),  noise.mutable_data(),
+                           bias.mutable_data(),  speck.mutable_data(),  colour.mutable_data(),
+                           fold.mutable_data()};
     {
         const py::gil_scoped_release release;
         plan_views(images, config, out);
     }
     using py::operator""_a;
     return py::dict("grid_IS2"_a = grid, "map_IS23"_a = map, "um_per_px_IS"_a = um_per_px,
-                    "sigma_IS"_a = sigma, "scale_IS"_a = scale, "bias_ISC"_a = bias, "noise_IS"_a = noise);
+                    "sigma_IS"_a = sigma, "scale_IS"_a = scale, "bias_ISC"_a = bias, "noise_IS"_a = noise,
+                    "speck_ISK4"_a = speck, "colour_IS33"_a = colour, "fold_ISC"_a = fold);
 }
 
 py::dict plan_window(const py::array &key_I, const py::array &height_I, const py::array &width_I,
-                     const py::array &bits_I, const py::array &um_per_px_I, const py::array &background_I3,
-                     const py::array &box_I4, const py::array &visit_I, const py::object &seed,
-                     const py::object &patch_px, const py::array &area_S2, const py::array &tokens_S2,
-                     const py::array &invert_odds_S, const py::array &blur_odds_S,
+                     const py::array &channels_I, const py::array &bits_I, const py::array &um_per_px_I,
+                     const py::array &background_I3, const py::array &box_I4, const py::array &visit_I,
+                     const py::object &seed, const py::object &patch_px, const py::array &area_S2,
+                     const py::array &tokens_S2, const py::array &invert_odds_S,
+                     const py::array &solarize_odds_S, const py::array &blur_odds_S,
                      const py::array &directions_Q2, const py::array &aspect_Q, const py::array &zoom_Q,
-                     bool rotate, double max_magnify, double max_reduce, const Pair &gain, const Pair &offset,
-                     double photometric_odds, const Pair &blur_sigma_px, const Pair &noise,
+                     const py::array &hue_Q2, const py::array &quarter_turn_33, bool square, bool rotate,
+                     bool flip, bool organism_aware, double max_magnify, double max_reduce, const Pair &gain,
+                     const Pair &offset, const Pair &saturation, double photometric_odds, double grey_odds,
+                     const Pair &blur_sigma_px, const Pair &noise, const py::object &specks,
+                     double speck_odds, const Pair &speck_radius, const Pair &speck_depth,
                      bool subtract_background, double mean, double std) {
-    const PlanImages images =
-        images_of({key_I, height_I, width_I, bits_I, um_per_px_I, background_I3, box_I4, visit_I});
+    const PlanImages images = images_of(
+        {key_I, height_I, width_I, channels_I, bits_I, um_per_px_I, background_I3, box_I4, visit_I});
     PlanConfig config{};
     config.seed = seed_of("plan_views", seed);
     config.patch_px = double(whole_of("plan_views", patch_px, 1, kLargestPatch, "patch_px must be 1 to 1024",
                                       "set model.patch_px"));
-    config.rotate = rotate;
-    config.subtract_background = subtract_background;
-    config.max_magnify = max_magnify;
-    config.max_reduce = max_reduce;
-    config.photometric_odds = photometric_odds;
-    config.mean = mean;
-    config.std = std;
+    config.specks = whole_of("plan_views", specks, 0, kMostSpecks, "specks must be 0 to 8",
+                             "correct views in the config");
+    std::tie(config.square, config.rotate, config.flip) = std::tie(square, rotate, flip);
+    std::tie(config.organism_aware, config.subtract_background) =
+        std::tie(organism_aware, subtract_background);
+    std::tie(config.max_magnify, config.max_reduce) = std::tie(max_magnify, max_reduce);
+    std::tie(config.photometric_odds, config.grey_odds) = std::tie(photometric_odds, grey_odds);
+    std::tie(config.speck_odds, config.mean, config.std) = std::tie(speck_odds, mean, std);
     config.gain = range_of(gain);
     config.offset = range_of(offset);
+    config.saturation = range_of(saturation);
     config.blur_sigma_px = range_of(blur_sigma_px);
     config.noise = range_of(noise);
+    config.speck_radius = range_of(speck_radius);
+    config.speck_depth = range_of(speck_depth);
     require_shared(config);
-    fill_per_view(config, {area_S2, tokens_S2, invert_odds_S, blur_odds_S, directions_Q2, aspect_Q, zoom_Q});
+    const ViewArguments arrays{area_S2,       tokens_S2, invert_odds_S, solarize_odds_S, blur_odds_S,
+                               directions_Q2, aspect_Q,  zoom_Q,        hue_Q2,          quarter_turn_33};
+    fill_per_view(config, arrays);
+    fill_tables(config, arrays);
     return planned(images, config);
 }
 
@@ -194,10 +226,12 @@ py::dict plan_window(const py::array &key_I, const py::array &height_I, const py
 
 void register_plan(py::module_ &module) {
     using py::operator""_a;
-    module.def("plan_views", &plan_window, py::kw_only(), "key_I"_a, "height_I"_a, "width_I"_a, "bits_I"_a,
-               "um_per_px_I"_a, "background_I3"_a, "box_I4"_a, "visit_I"_a, "seed"_a, "patch_px"_a,
-               "area_S2"_a, "tokens_S2"_a, "invert_odds_S"_a, "blur_odds_S"_a, "directions_Q2"_a,
-               "aspect_Q"_a, "zoom_Q"_a, "rotate"_a, "max_magnify"_a, "max_reduce"_a, "gain"_a, "offset"_a,
-               "photometric_odds"_a, "blur_sigma_px"_a, "noise"_a, "subtract_background"_a, "mean"_a,
-               "std"_a);
+    module.def("plan_views", &plan_window, py::kw_only(), "key_I"_a, "height_I"_a, "width_I"_a,
+               "channels_I"_a, "bits_I"_a, "um_per_px_I"_a, "background_I3"_a, "box_I4"_a, "visit_I"_a,
+               "seed"_a, "patch_px"_a, "area_S2"_a, "tokens_S2"_a, "invert_odds_S"_a, "solarize_odds_S"_a,
+               "blur_odds_S"_a, "directions_Q2"_a, "aspect_Q"_a, "zoom_Q"_a, "hue_Q2"_a, "quarter_turn_33"_a,
+               "square"_a, "rotate"_a, "flip"_a, "organism_aware"_a, "max_magnify"_a, "max_reduce"_a,
+               "gain"_a, "offset"_a, "saturation"_a, "photometric_odds"_a, "grey_odds"_a, "blur_sigma_px"_a,
+               "noise"_a, "specks"_a, "speck_odds"_a, "speck_radius"_a, "speck_depth"_a,
+               "subtract_background"_a, "mean"_a, "std"_a);
 }

@@ -4,13 +4,14 @@
 #include <cstdint>
 
 constexpr int64_t kQuantiles = 4096;  // rows of a table of quantiles: aqqua.plan.cut.QUANTILES
+constexpr int kMostSpecks = 8;        // of a view: aqqua.plan.view_config.MOST_SPECKS
 
 // Of I images, one value each unless said otherwise. Letters and meanings: aqqua.store.read.Sizes.
 struct PlanImages {
     int64_t count;
     const uint64_t *key;
     const int32_t *height, *width;
-    const int8_t *bits;
+    const int8_t *channels, *bits;
     const float *um_per_px;
     const uint16_t *background;  // [I, 3]
     const int32_t *box;          // [I, 4] top, left, bottom, right
@@ -29,12 +30,17 @@ struct PlanConfig {
     const double *area;          // [S, 2] low, high: share of the image's area
     const int32_t *tokens;       // [S, 2] floor and cap of the patches
     const double *invert_odds;   // [S]
+    const double *solarize_odds; // [S]
     const double *blur_odds;     // [S]
     const double *directions;    // [Q, 2] (cos, sin)
     const double *aspect, *zoom; // [Q]
-    bool rotate, subtract_background;
-    double max_magnify, max_reduce, photometric_odds, mean, std;
-    PlanRange gain, offset, blur_sigma_px, noise;
+    const double *hue;           // [Q, 2] (cos, sin)
+    const double *quarter_turn;  // [3, 3] aqqua.plan.colour.quarter_turn
+    bool square;                 // every view is stretched to a square of its most patches
+    bool rotate, flip, organism_aware, subtract_background;
+    double max_magnify, max_reduce, photometric_odds, grey_odds, speck_odds, mean, std;
+    PlanRange gain, offset, saturation, blur_sigma_px, noise, speck_radius, speck_depth;
+    int64_t specks;  // K, most of a view
 };
 
 // Where the plan goes; letters as in aqqua.plan.views.Views.
@@ -43,7 +49,10 @@ struct PlannedViews {
     float *map;        // [I, S, 2, 3]
     float *um_per_px;  // [I, S]
     float *sigma, *scale, *noise;
-    float *bias;  // [I, S, 3]
+    float *bias;    // [I, S, 3]
+    float *speck;   // [I, S, K, 4]
+    float *colour;  // [I, S, 3, 3]
+    float *fold;    // [I, S, 3]
 };
 
 void plan_views(const PlanImages &images, const PlanConfig &config, const PlannedViews &out);

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -20,6 +21,8 @@ namespace {
 
 constexpr double kLargestSigma = 1000;         // source px; bounds the memory a plan can ask for
 constexpr int64_t kLargestSide = (1 << 24) - 1;  // float32 counts no further
+constexpr int64_t kMostSpecks = 8;  // aqqua.plan.view_config.MOST_SPECKS
+constexpr float kNoFold = 1e30f;    // aqqua.plan.views.NO_FOLD
 constexpr int64_t kMostPixels = std::numeric_limits<int32_t>::max();  // of a plane or a view
 
 using std::to_string;
@@ -123,7 +126,44 @@ std::vector<RenderImage> images_of(const ImageArguments &given, int channels) {
 // What the plan says of the views. Letters as in aqqua.plan.pack.Pack.
 struct ViewArguments {
     py::array image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V;
+    py::array speck_VK4, colour_V33, fold_V3;
 };
+
+// Where the values of each array begin; K specks of a view.
+struct ViewArrays {
+    const int64_t *image;
+    const int32_t *grid;
+    const float *map, *sigma, *scale, *bias, *noise;
+    const uint64_t *key;
+    const float *speck, *colour, *fold;
+    int64_t views, specks;
+};
+
+ViewArrays arrays_of(const ViewArguments &given) {
+    const int64_t n = int64_t(given.image_V.size());
+    const int64_t specks = given.speck_VK4.ndim() == 3 ? int64_t(given.speck_VK4.shape(1)) : 0;
+    require(specks <= kMostSpecks, "specks of a view must be at most 8", to_string(specks),
+            "lower views.specks");
+    return {values_of<int64_t>(given.image_V, "image_V", {n}),
+            values_of<int32_t>(given.grid_V2, "grid_V2", {n, 2}),
+            values_of<float>(given.map_V23, "map_V23", {n, 2, 3}),
+            values_of<float>(given.sigma_V, "sigma_V", {n}),
+            values_of<float>(given.scale_V, "scale_V", {n}),
+            values_of<float>(given.bias_V3, "bias_V3", {n, 3}),
+            values_of<float>(given.noise_V, "noise_V", {n}),
+            values_of<uint64_t>(given.key_V, "key_V", {n}),
+            values_of<float>(given.speck_VK4, "speck_VK4", {n, specks, 4}),
+            values_of<float>(given.colour_V33, "colour_V33", {n, 3, 3}),
+            values_of<float>(given.fold_V3, "fold_V3", {n, 3}),
+            n,
+            specks};
+}
+
+bool is_identity(const float *matrix) {
+    for (int k = 0; k < 9; ++k)
+        if (matrix[k] != (k % 4 ? 0.0f : 1.0f)) return false;
+    return true;
+}
 
 // A plan must not ask for more memory than the indices of a plane or a view can count.
 void require_sane(const RenderView &view, int64_t v, const RenderJob &job) {
@@ -146,28 +186,43 @@ void require_sane(const RenderView &view, int64_t v, const RenderJob &job) {
                to_string(image.height) + " x " + to_string(image.width), "leave it out or reduce it");
 }
 
+void require_finite(const ViewArrays &given, int64_t v) {
+    require_finite(given.map + 6 * v, 6, "map", v);
+    require_finite(given.sigma + v, 1, "sigma", v);
+    require_finite(given.scale + v, 1, "scale", v);
+    require_finite(given.bias + 3 * v, 3, "bias", v);
+    require_finite(given.noise + v, 1, "noise", v);
+    require_finite(given.speck + 4 * given.specks * v, 4 * given.specks, "speck", v);
+    require_finite(given.colour + 9 * v, 9, "colour", v);
+    require_finite(given.fold + 3 * v, 3, "fold", v);
+}
+
 // The views of the job, and the patch rows they fill.
-void add_views(const ViewArguments &given, RenderJob &job) {
-    const int64_t n = int64_t(given.image_V.size());
-    const auto *image = values_of<int64_t>(given.image_V, "image_V", {n});
-    const auto *grid = values_of<int32_t>(given.grid_V2, "grid_V2", {n, 2});
-    const auto *map = values_of<float>(given.map_V23, "map_V23", {n, 2, 3});
-    const auto *sigma = values_of<float>(given.sigma_V, "sigma_V", {n});
-    const auto *scale = values_of<float>(given.scale_V, "scale_V", {n});
-    const auto *bias = values_of<float>(given.bias_V3, "bias_V3", {n, 3});
-    const auto *noise = values_of<float>(given.noise_V, "noise_V", {n});
-    const auto *key = values_of<uint64_t>(given.key_V, "key_V", {n});
-    job.views.reserve(size_t(n));
-    for (int64_t v = 0; v < n; ++v) {
-        require_finite(map + 6 * v, 6, "map", v);
-        require_finite(sigma + v, 1, "sigma", v);
-        require_finite(scale + v, 1, "scale", v);
-        require_finite(bias + 3 * v, 3, "bias", v);
-        require_finite(noise + v, 1, "noise", v);
-        RenderView view{image[v],  grid[2 * v], grid[2 * v + 1], map + 6 * v, double(sigma[v]), scale[v],
-                        noise[v], {},          key[v],          job.rows};
-        for (int c = 0; c < 3; ++c) view.bias[c] = bias[3 * v + c];
-        if (job.channels == 1) view.bias[0] = luma_of(view.bias);
+void add_views(const ViewArguments &arguments, RenderJob &job) {
+    const ViewArrays given = arrays_of(arguments);
+    job.views.reserve(size_t(given.views));
+    for (int64_t v = 0; v < given.views; ++v) {
+        require_finite(given, v);
+        const float *colour = given.colour + 9 * v, *fold = given.fold + 3 * v, *bias = given.bias + 3 * v;
+        RenderView view{given.image[v],
+                        given.grid[2 * v],
+                        given.grid[2 * v + 1],
+                        given.map + 6 * v,
+                        double(given.sigma[v]),
+                        given.scale[v],
+                        given.noise[v],
+                        {bias[0], bias[1], bias[2]},
+                        given.key[v],
+                        given.speck + 4 * given.specks * v,
+                        given.specks,
+                        job.channels == 1 || is_identity(colour) ? nullptr : colour,
+                        std::min({fold[0], fold[1], fold[2]}) < kNoFold,
+                        {fold[0], fold[1], fold[2]},
+                        job.rows};
+        if (job.channels == 1) {
+            view.bias[0] = luma_of(view.bias);
+            view.fold[0] = luma_of(view.fold);
+        }
         require_sane(view, v, job);
         job.views.push_back(view);
         job.rows += view.grid_rows * view.grid_columns;
@@ -190,8 +245,9 @@ void render(const py::list &pixels_I, const py::array &height_I, const py::array
             const py::array &channels_I, const py::array &bits_I, const py::array &background_I3,
             const py::array &image_V, const py::array &grid_V2, const py::array &map_V23,
             const py::array &sigma_V, const py::array &scale_V, const py::array &bias_V3,
-            const py::array &noise_V, const py::array &key_V, int64_t patch_px, int channels, int threads,
-            const std::string &simd, py::array &out) {
+            const py::array &noise_V, const py::array &key_V, const py::array &speck_VK4,
+            const py::array &colour_V33, const py::array &fold_V3, int64_t patch_px, int channels,
+            int threads, const std::string &simd, py::array &out) {
     require(patch_px >= 1 && patch_px <= 1024, "patch_px must be 1 to 1024", to_string(patch_px),
             "set model.patch_px");
     require(channels == 1 || channels == 3, "channels must be 1 or 3", to_string(channels),
@@ -202,7 +258,9 @@ void render(const py::list &pixels_I, const py::array &height_I, const py::array
     // A copy of the list: another thread may change the caller's while the GIL is released.
     const py::list pixels = py::list(pixels_I[py::slice(0, py::ssize_t(pixels_I.size()), 1)]);
     job.images = images_of({pixels, height_I, width_I, channels_I, bits_I, background_I3}, channels);
-    add_views({image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V}, job);
+    add_views({image_V, grid_V2, map_V23, sigma_V, scale_V, bias_V3, noise_V, key_V, speck_VK4, colour_V33,
+               fold_V3},
+              job);
     lay_out(job, out);
     const py::gil_scoped_release release;
     render_views(job, threads);
@@ -214,7 +272,7 @@ void register_render(py::module_ &module) {
     using py::operator""_a;
     module.def("render", &render, py::kw_only(), "pixels_I"_a, "height_I"_a, "width_I"_a, "channels_I"_a,
                "bits_I"_a, "background_I3"_a, "image_V"_a, "grid_V2"_a, "map_V23"_a, "sigma_V"_a,
-               "scale_V"_a, "bias_V3"_a, "noise_V"_a, "key_V"_a, "patch_px"_a, "channels"_a, "threads"_a,
-               "simd"_a, "out"_a);
+               "scale_V"_a, "bias_V3"_a, "noise_V"_a, "key_V"_a, "speck_VK4"_a, "colour_V33"_a, "fold_V3"_a,
+               "patch_px"_a, "channels"_a, "threads"_a, "simd"_a, "out"_a);
     module.def("render_simd", &names_of_loops);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "murmur.hpp"
+#include "render_light.hpp"
 
 namespace {
 
@@ -133,6 +134,8 @@ AQQUA_INLINE void make_noise(const Sight &sight, const Run &run, int64_t count, 
     }
 }
 
+// ---- light, noise, storing ---------------------------------------------------------------------
+
 AQQUA_INLINE void store(float value, float *to) { *to = value; }
 
 AQQUA_INLINE void store(float value, uint16_t *to) {
@@ -142,22 +145,23 @@ AQQUA_INLINE void store(float value, uint16_t *to) {
     *to = uint16_t(value == value ? rounded : 0x7FC0u);
 }
 
-template <typename Out>
-AQQUA_INLINE void write(const Sight &sight, const float *values, const float *noise, int64_t count,
-                        Out *out) {
+// `step` is how far the planes of `values` lie apart: 0 where one is repeated.
+template <bool kFolds, typename Out>
+AQQUA_INLINE void write(const Sight &sight, const float *values, int64_t step, const float *noise,
+                        int64_t count, Out *out) {
     const float scale = sight.scale;
+    const float b0 = sight.bias[0], b1 = sight.bias[1], b2 = sight.bias[2];
+    const float f0 = sight.fold[0], f1 = sight.fold[1], f2 = sight.fold[2];
     if (sight.channels == 1) {
-        const float bias = sight.bias[0];
-        for (int64_t k = 0; k < count; ++k) store(values[k] * scale + bias + noise[k], out + k);
+        for (int64_t k = 0; k < count; ++k)
+            store(lit<kFolds>(values[k], scale, b0, f0) + noise[k], out + k);
         return;
     }
-    const int64_t step = sight.planes == 1 ? 0 : kRun;
     const float *red = values, *green = values + step, *blue = values + 2 * step;
-    const float b0 = sight.bias[0], b1 = sight.bias[1], b2 = sight.bias[2];
     for (int64_t k = 0; k < count; ++k) {
-        store(red[k] * scale + b0 + noise[k], out + 3 * k);
-        store(green[k] * scale + b1 + noise[k], out + 3 * k + 1);
-        store(blue[k] * scale + b2 + noise[k], out + 3 * k + 2);
+        store(lit<kFolds>(red[k], scale, b0, f0) + noise[k], out + 3 * k);
+        store(lit<kFolds>(green[k], scale, b1, f1) + noise[k], out + 3 * k + 1);
+        store(lit<kFolds>(blue[k], scale, b2, f2) + noise[k], out + 3 * k + 2);
     }
 }
 
@@ -208,7 +212,13 @@ AQQUA_INLINE void do_render_run(const Sight &sight, const Run &run, Out *out) {
         make_noise(sight, run, count, noise);
     else
         std::fill(noise, noise + count, -0.0f);  // which changes no number, not even -0
-    write(sight, values, noise, run.count, out);
+    if (sight.specks) cover(sight, run, count, values);
+    if (sight.colour) mix(sight.colour, sight.planes, count, values);
+    const int64_t step = sight.planes == 1 && !sight.colour ? 0 : kRun;
+    if (sight.folds)
+        write<true>(sight, values, step, noise, run.count, out);
+    else
+        write<false>(sight, values, step, noise, run.count, out);
 }
 
 // The loops compiled for one instruction set, named `kName`.

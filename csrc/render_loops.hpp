@@ -55,6 +55,11 @@ struct Sight {
     float background[3], scale, bias[3];
     float noise;  // amplitude; 0 for none
     uint64_t key;
+    const float *speck;  // [specks, 4] x, y, radius in output px; level in [0, 1]
+    int64_t specks;
+    const float *colour;  // [3, 3] out channel, in channel; null: the identity, or a model of one channel
+    bool folds;           // else `fold` is not read
+    float fold[3];
 };
 
 // Output pixels in the order they are written: number k is at (left + column[k], top + row[k]).

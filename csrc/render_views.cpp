@@ -146,10 +146,13 @@ Sight look(const Plane &plane, const RenderImage &image, const RenderView &view,
     const Span x = looked_at(x_axis, height, width, image.width + 2 * reach);
     const Span y = looked_at(y_axis, height, width, image.height + 2 * reach);
     const Plane from = reach ? blur(plane, image, view.sigma, reach, x, y, *job.loops, s) : plane;
-    Sight sight{from,         s.planes, x_axis,     y_axis, x,          y,       width,
-                job.channels, {},       view.scale, {},     view.noise, view.key};
+    Sight sight{from,         s.planes,    x_axis,      y_axis,     x,
+                y,            width,       job.channels, {},        view.scale,
+                {},           view.noise,  view.key,    view.speck, view.specks,
+                view.colour,  view.folds,  {}};
     std::copy(image.background, image.background + 3, sight.background);
     std::copy(view.bias, view.bias + 3, sight.bias);
+    std::copy(view.fold, view.fold + 3, sight.fold);
     return sight;
 }
 

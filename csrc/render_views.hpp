@@ -22,6 +22,11 @@ struct RenderView {
     double sigma;                     // source px
     float scale, noise, bias[3];      // bias[0] is luma where the model has one channel
     uint64_t key;
+    const float *speck;   // [specks, 4] x, y, radius in output px; level in [0, 1]
+    int64_t specks;
+    const float *colour;  // [3, 3]; null: the identity, or a model of one channel
+    bool folds;           // else `fold` is not read
+    float fold[3];        // fold[0] is luma where the model has one channel
     int64_t first_row;                // of its patch rows in `out`
 };
 

@@ -1,6 +1,6 @@
 """The two graphs: files to pages, and pages with their plan to patch rows. Pure functions of graph nodes.
 
-Letters: H, W rows and columns of an image or view, C channels, P patch side, F = P·P·C.
+Letters: H, W rows and columns of an image or view, C channels, P patch side, K specks, F = P·P·C.
 Test: tests/dali_pipelines/test_decode.py, test_render.py.
 """
 
@@ -22,6 +22,7 @@ VIEW_INPUTS: dict[str, tuple[types.DALIDataType, int]] = {
     "size": (types.FLOAT, 1),  # [2] rows and columns of the view, px
     "scale": (types.FLOAT, 3),  # [1, 1, 1]
     "bias": (types.FLOAT, 3),  # [1, 1, C]
+    "fold": (types.FLOAT, 3),  # [1, 1, C]
     "noise": (types.FLOAT, 3),  # [1, 1, 1]
     "low": (types.UINT32, 3),  # [1, 1, 1] half of the key of the view's noise
     "high": (types.UINT32, 3),
@@ -31,6 +32,12 @@ VIEW_INPUTS: dict[str, tuple[types.DALIDataType, int]] = {
     "cut": (types.INT32, 1),  # [4] patch rows, P, patch columns, P · C
     "rows": (types.INT32, 1),  # [2] patches, F
 }
+
+
+def view_inputs_of(specks: int, mixed: bool) -> dict[str, tuple[types.DALIDataType, int]]:
+    """VIEW_INPUTS of views with so many specks, [4] each, and a colour matrix [3, 3] where colours mix."""
+    covering = {f"speck{k}": (types.FLOAT, 1) for k in range(specks)}
+    return {**VIEW_INPUTS, **covering, **({"colour": (types.FLOAT, 2)} if mixed else {})}
 
 
 def decode_graph(files: DataNode, *, channels: int, bits: int, mixed: bool) -> DataNode:
@@ -66,23 +73,38 @@ def decode_graph(files: DataNode, *, channels: int, bits: int, mixed: bool) -> D
 
 
 def render_graph(
-    page: DataNode, view: Mapping[str, DataNode], *, bits: int, stored: int, channels: int
+    page: DataNode,
+    view: Mapping[str, DataNode],
+    *,
+    bits: int,
+    stored: int,
+    channels: int,
+    specks: int,
+    mixed: bool,
 ) -> DataNode:
     """One view of each page as patch rows [patches, F].
 
     Args:
         page: [H, W, stored] uint8 or uint16.
-        view: the plan of each view, VIEW_INPUTS.
+        view: the plan of each view, `view_inputs_of(specks, mixed)`.
         bits: of the pages.
         stored: channels of the pages.
         channels: of the model.
+        specks: most of a view, K.
+        mixed: the views have colour matrices; for a model of 3 channels.
     """
     values = augment.unit(page, bits)
     values = augment.to_channels(values, stored, channels)
     values = augment.difference(values, view["background"])
     values = augment.blur(values, view["start"], view["grown"], view["window"], view["sigma"])
     values = augment.sample(values, view["map"], view["size"]) + view["background"]
+    x, y = (fn.cast(view[name], dtype=types.FLOAT) + 0.5 for name in ("column", "row"))
+    for k in range(specks):
+        values = augment.occlude(values, view[f"speck{k}"], x, y)
+    if mixed:
+        values = augment.colour(values, view["colour"])
     values = augment.light(values, view["scale"], view["bias"])
+    values = augment.fold(values, view["fold"])
     key = (view["low"], view["high"])
     pixel = augment.pixel_number(view["row"], view["column"], view["columns"])
     values = augment.add_noise(values, view["noise"], key, pixel)

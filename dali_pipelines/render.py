@@ -26,7 +26,7 @@ from aqqua.plan.pack import Pack
 from aqqua.render.contract import require_renderable
 from aqqua.render.reference import LUMA, SMALLEST_SIGMA
 from dali_pipelines.augment import FULL
-from dali_pipelines.graph import VIEW_INPUTS, render_graph
+from dali_pipelines.graph import render_graph, view_inputs_of
 from dali_pipelines.iterator import QUEUE, PackPipeline, PackSource
 
 BATCH = 64  # views; their float32 pages and all between them lie in memory at once
@@ -39,6 +39,8 @@ class _Kind:
     bits: int
     stored: int  # channels of the image
     channels: int  # of the model
+    specks: int  # most of a view
+    mixed: bool  # colours are
 
 
 class DaliRenderer:
@@ -72,8 +74,9 @@ class DaliRenderer:
         sizes, image_V = pack.sizes, pack.image_V[:count]
         kind_V2 = np.stack([sizes.bits[image_V], sizes.channels[image_V]], axis=1)
         for bits, stored in np.unique(kind_V2, axis=0).tolist():
-            kind = _Kind(bits, stored, channels)
             numbers = np.flatnonzero((kind_V2 == (bits, stored)).all(axis=1))
+            mixed = channels == 3 and bool((pack.colour_V33[numbers] != np.eye(3)).any())
+            kind = _Kind(bits, stored, channels, pack.speck_VK4.shape[1], mixed)
             inputs = view_inputs(pack, numbers, patch_px, channels)
             pages = [pixels_I[i] for i in image_V[numbers].tolist()]
             starts, ends = first_V1[:-1][numbers].tolist(), first_V1[1:][numbers].tolist()
@@ -91,30 +94,32 @@ class DaliRenderer:
         if kind not in self._pipelines:
             self._pipelines[kind] = PackPipeline(self._builder(kind))
         pages = [page.reshape(*page.shape[:2], kind.stored) for page in pages]
+        names = view_inputs_of(kind.specks, kind.mixed)
 
         def batch(number: int) -> tuple[Any, ...]:
             part = slice(number * BATCH, (number + 1) * BATCH)
-            return pages[part], *(inputs[name][part] for name in VIEW_INPUTS)
+            return pages[part], *(inputs[name][part] for name in names)
 
         outputs = self._pipelines[kind].run(-(-len(pages) // BATCH), batch)
         return [np.array(rows.at(i)) for (rows,) in outputs for i in range(len(rows))]
 
     def _builder(self, kind: _Kind) -> Callable[[PackSource], Pipeline]:
         page_type = types.UINT16 if kind.bits == 16 else types.UINT8
+        inputs = view_inputs_of(kind.specks, kind.mixed)
 
         def build(source: PackSource) -> Pipeline:
             pipeline = Pipeline(BATCH, self._threads, device_id=None, prefetch_queue_depth=QUEUE)
             with pipeline:
                 page, *view = fn.external_source(
                     source=source,
-                    num_outputs=1 + len(VIEW_INPUTS),
+                    num_outputs=1 + len(inputs),
                     batch=True,
                     batch_info=True,
-                    dtype=[page_type, *(dtype for dtype, _ in VIEW_INPUTS.values())],
-                    ndim=[3, *(ndim for _, ndim in VIEW_INPUTS.values())],
+                    dtype=[page_type, *(dtype for dtype, _ in inputs.values())],
+                    ndim=[3, *(ndim for _, ndim in inputs.values())],
                     layout=["HWC"],
                 )
-                named = dict(zip(VIEW_INPUTS, view, strict=True))
+                named = dict(zip(inputs, view, strict=True))
                 pipeline.set_outputs(
                     render_graph(
                         page,
@@ -122,6 +127,8 @@ class DaliRenderer:
                         bits=kind.bits,
                         stored=kind.stored,
                         channels=kind.channels,
+                        specks=kind.specks,
+                        mixed=kind.mixed,
                     )
                 )
             pipeline.build()
@@ -131,7 +138,7 @@ class DaliRenderer:
 
 
 def view_inputs(pack: Pack, numbers: np.ndarray, patch_px: int, channels: int) -> dict[str, Any]:
-    """The plan of some views as the graph takes it (graph.VIEW_INPUTS), an entry for each view.
+    """The plan of some views as the graph takes it (graph.view_inputs_of), an entry for each view.
 
     Args:
         pack: known to be sound.
@@ -150,6 +157,9 @@ def view_inputs(pack: Pack, numbers: np.ndarray, patch_px: int, channels: int) -
         "map": map_n23,
         "scale": _scalar(pack.scale_V[numbers]),
         "bias": _level(pack.bias_VC[numbers], channels),
+        "fold": _level(pack.fold_VC[numbers], channels),
+        "colour": pack.colour_V33[numbers],
+        **{f"speck{k}": pack.speck_VK4[numbers, k] for k in range(pack.speck_VK4.shape[1])},
         "noise": _scalar(pack.noise_V[numbers]),
         "low": _scalar((key_n & np.uint64(0xFFFFFFFF)).astype(np.uint32)),
         "high": _scalar((key_n >> np.uint64(32)).astype(np.uint32)),

@@ -1,15 +1,20 @@
 """The pages say what the code does: reason codes, metrics, defaults of config keys, links."""
 
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from aqqua.config import keys
 from aqqua.instruments.record import Reason
+from aqqua.plan.view_config import ViewConfig
 from aqqua.train.settings import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -55,10 +60,53 @@ def test_defaults_of_the_knobs(tmp_path):
         assert yaml.safe_load(default) == value, key
 
 
+def test_the_augmentation_sets_differ_as_their_table_says():
+    sets = [ViewConfig(augmentation=name).model_dump(mode="json") for name in ("plankton", "dinov2")]
+    rows = {named(key)[0]: cells for key, *cells in table("docs/augmentation.md", "setting")}
+    differing = {f"views.{key}" for key in sets[0] if sets[0][key] != sets[1][key]} - {"views.augmentation"}
+    assert rows.keys() == differing
+    for key, cells in rows.items():
+        assert [yaml.safe_load(cell) for cell in cells] == [of[key.removeprefix("views.")] for of in sets], (
+            key
+        )
+
+
+def test_defaults_written_in_the_augmentation_page():
+    """Of the form views.key=value."""
+    text = (ROOT / "docs/augmentation.md").read_text(encoding="utf-8")
+    defaults = ViewConfig().model_dump(mode="json")
+    written = re.findall(r"`views\.([a-z_]+)=([^`]+)`", text)
+    others = {"augmentation": "dinov2", "blur": "released", "specks": "4"}  # what else may be chosen
+    assert len(written) > 15
+    for key, value in written:
+        assert value == others.get(key) or yaml.safe_load(value) == defaults[key], key
+
+
+def test_every_picture_of_the_augmentation_page_is_drawn_small_and_shown(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs/augmentation/draw.py")
+    draw = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "draw", draw)  # where dataclasses look for their types
+    spec.loader.exec_module(draw)
+    monkeypatch.setattr(sys, "argv", ["draw.py", "--out", str(tmp_path)])
+    draw.main()
+    shown = re.findall(r"!\[[^]]+\]\(augmentation/(.+\.png)\)", (ROOT / "docs/augmentation.md").read_text())
+    assert sorted(shown) == sorted(path.name for path in (ROOT / "docs/augmentation").glob("*.png"))
+    assert sorted(shown) == sorted(path.name for path in tmp_path.glob("*.png"))
+    for name in shown:
+        committed = ROOT / "docs/augmentation" / name
+        assert committed.stat().st_size < 60_000, name
+        with Image.open(committed) as there, Image.open(tmp_path / name) as here:
+            assert (there.size, there.mode) == (here.size, here.mode)
+            # Another Pillow may decode or filter a level apart.
+            difference = np.abs(np.asarray(there, np.int16) - np.asarray(here, np.int16))
+            assert difference.mean() < 0.5, name
+
+
 def test_config_keys_named_in_the_pages_exist():
     known = set(keys(PretrainConfig))
     sections = "data|views|masks|model|objective|teacher|optim|train"
-    for page in ("docs/training.md", "docs/own-data.md", "docs/dali.md", "README.md"):
+    pages = ("docs/training.md", "docs/own-data.md", "docs/augmentation.md", "docs/dali.md", "README.md")
+    for page in pages:
         if not (ROOT / page).exists():
             continue
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -67,17 +67,22 @@ HEADINGS = (
     ("px", "height × width that the model gets"),
     ("µm/px", "of a pixel that the model gets; in brackets where it is kept from the model"),
     ("scale", "pixels that the model gets per pixel of the image"),
+    ("stretch", "of a view made square: how much wider than high a square of the image becomes"),
     ("angle", "how far the rectangle is turned in the image, clockwise"),
     ("mirror", "flipped"),
     ("gain", "contrast about the background"),
     ("offset", "added grey, full scale = 1"),
     ("inverted", "polarity"),
+    ("solarized", "levels above one half mirrored at it"),
+    ("saturation", "factor of the chroma; images of colour only, as hue"),
+    ("hue", "how far it is turned"),
     ("blur px", "σ of the defocus, pixels that the model gets"),
     ("blur µm", "the same in micrometres"),
     (
         "σ source px",
         f"of the one Gaussian (defocus, antialiasing); below {SMALLEST_SIGMA:g} left out",
     ),
+    ("specks", "of detritus over the view"),
     ("noise", "σ, full scale = 1"),
     ("hidden", "share of the patches hidden from the student"),
     ("cut", "share of the values beyond black or white on this page, not in the model"),
@@ -139,7 +144,8 @@ def _preface(shown: Shown, config: PretrainConfig, visit: int, greys: Greys) -> 
     views, model, masks = config.views, config.model, config.masks
     zero = "the image's own background" if views.subtract_background else f"grey {views.mean:g}"
     facts = {
-        "drawn with": f"seed {config.seed}, visit {visit}; aqqua {__version__}, renderer {shown.renderer}",
+        "drawn with": f"augmentation {views.augmentation}, seed {config.seed}, visit {visit}; aqqua "
+        f"{__version__}, renderer {shown.renderer}",
         "model": f"patches of {model.patch_px} px, {model.channels} "
         f"channel{'s' if model.channels > 1 else ''}",
         "greys of views": f"255 · ({greys.level:g} + {greys.slope:g} · x) for a value x that the model gets; "
@@ -165,17 +171,13 @@ def _section(image: ShownImage, number: int, greys: Greys, patch_px: int) -> str
         _views(image, number, greys, patch_px, magnified, are_global=True),
         _views(image, number, greys, patch_px, magnified, are_global=False),
     )
-    rows = (_row(view, greys, patch_px) for view in image.views)
-    head = "".join(f'<th title="{escape(meaning)}">{name}</th>' for name, meaning in HEADINGS)
     return "\n".join(
         [
             f'<section id="image-{number}">',
             f"<h2>{number}. <bdi>{label}</bdi></h2>",
             f'<p class="facts">{_facts(image)}; views ×{magnified}</p>',
             *(f'<div class="pictures">{"".join(figures)}</div>' for figures in rows_of_figures),
-            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>',
-            *rows,
-            "</tbody></table></div>",
+            *_table([_cells(view, greys, patch_px, image.pixels.ndim == 3) for view in image.views]),
             "</section>",
         ]
     )
@@ -223,30 +225,43 @@ def _figure(kind: str, svg: str, caption: str, bar: ScaleBar | None) -> str:
     return f'<figure class="{kind}">{svg}<figcaption>{caption}{scale}</figcaption></figure>'
 
 
-def _row(view: ShownView, greys: Greys, patch_px: int) -> str:
+def _table(rows: list[list[str]]) -> Iterator[str]:
+    """One row for each view; a column in which no view has anything is left out."""
+    kept = [k for k in range(len(HEADINGS)) if any(row[k] for row in rows)]
+    head = "".join(f'<th title="{escape(HEADINGS[k][1])}">{HEADINGS[k][0]}</th>' for k in kept)
+    yield f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>'
+    for row in rows:
+        yield f"<tr>{''.join(f'<td>{row[k]}</td>' for k in kept)}</tr>"
+    yield "</tbody></table></div>"
+
+
+def _cells(view: ShownView, greys: Greys, patch_px: int, has_colour: bool) -> list[str]:
     p = view.parameters
     rows, columns = p.grid
-    hidden = "" if view.mask is None else f"{view.mask.mean():.0%}"
     clipped = greys.clipped_share(view.values_hwC)
-    cells = [
+    return [
         f'<span class="key" style="background:{colour_of(p)}"></span> {p.name}',
         f"{rows} × {columns}",
         f"{rows * patch_px} × {columns * patch_px}",
         _um_per_px(p),
         f"{p.zoom:.3f}",
+        "" if abs(p.stretch - 1) < 1e-3 else f"{p.stretch:.2f}",
         f"{p.angle_deg:.0f}°",
         "yes" if p.mirrored else "",
         f"{p.gain:.2f}",
         f"{round(p.offset, 3) + 0.0:+.3f}",  # + 0.0: no minus before nothing
         "yes" if p.inverted else "",
+        "yes" if p.solarized else "",
+        f"{p.saturation:.2f}" if has_colour else "",
+        f"{round(360 * p.hue) + 0:+d}°" if has_colour else "",
         f"{p.blur_px:.2f}",
         "?" if math.isnan(p.blur_um) else f"{p.blur_um:.3g}",
         f"{p.sigma_source_px:.2f}",
+        f"{p.specks}" if p.specks else "",
         f"{p.noise:.3f}",
-        hidden,
+        "" if view.mask is None else f"{view.mask.mean():.0%}",
         f"{clipped:.1%}" if clipped else "",
     ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _um_per_px(p: Parameters) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from aqqua.instruments.footer import FooterImage
+from aqqua.instruments.footer import FOOTER_PX, FooterImage
 from aqqua.instruments.image import SUFFIXES, EncodedImage
 from aqqua.instruments.image_table import (
     BadValueError,
@@ -23,8 +23,8 @@ from aqqua.instruments.image_table import (
     record_values,
 )
 from aqqua.instruments.name_patterns import NameFacts, name_facts
-from aqqua.instruments.record import Found, LabelStatus, ReadOptions, Record, Rejected
-from aqqua.instruments.registry import UM_PER_PX_RANGE, facts
+from aqqua.instruments.record import FileSource, Found, LabelStatus, ReadOptions, Record, Rejected
+from aqqua.instruments.registry import UM_PER_PX_RANGE, facts, registry
 from aqqua.instruments.tree import ARCHIVE_SUFFIXES, Tree
 
 NAME = "folder"
@@ -125,7 +125,7 @@ def _record(member: str, told: dict[str, Any], named: NameFacts, options: ReadOp
     label, status = _label(member, told, named, options)
     return Record(
         object_id=told.get("object_id") or member,
-        pixels=FooterImage(member, known.footer_px) if known.footer_px else EncodedImage(member),
+        pixels=_pixels(member, instrument),
         instrument=instrument,
         um_per_px=options.um_per_px or told.get("um_per_px") or known.um_per_px,
         sample=told.get("sample") or named.sample,
@@ -141,6 +141,15 @@ def _record(member: str, told: dict[str, Any], named: NameFacts, options: ReadOp
         licence=options.licence or told.get("licence"),
         source=member,
     )
+
+
+def _pixels(member: str, instrument: str) -> FileSource:
+    """The whole picture of an instrument that burns no strip under it; else what is above the strip, if any.
+
+    Of an unknown instrument nobody knows, and a scale bar would tell a model who made the picture.
+    """
+    footer_px = facts(instrument).footer_px if instrument in registry() else FOOTER_PX
+    return FooterImage(member, footer_px) if footer_px else EncodedImage(member)
 
 
 def _label(

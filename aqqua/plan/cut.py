@@ -20,7 +20,7 @@ QUANTILES = 4096  # resolution of every non-uniform draw
 class Cut:
     grid_IS2: np.ndarray
     map_IS23: np.ndarray
-    zoom_IS: np.ndarray  # output px per source px
+    zoom_IS: np.ndarray  # output px per source px; of a stretched view the geometric mean of both axes
 
 
 @cache
@@ -46,24 +46,48 @@ def cut(u: np.ndarray, sizes: Sizes, patch_px: int, config: ViewConfig) -> Cut:
         directions()[_index(u[..., 1])] if config.rotate else np.broadcast_to([1.0, 0.0], (*u.shape[:2], 2))
     )
     cos, sin = direction[..., 0], direction[..., 1]
-    flip = np.where((u[..., 2] < 0.5) & config.rotate, -1.0, 1.0)
-    long_IS2 = _sides(
-        area, height, width, np.abs(cos), np.abs(sin), log_uniform(*config.aspect)[_index(u[..., 3])]
-    )
-    zoom = log_uniform(*config.scale_jitter)[_index(u[..., 4])]
-    floor, cap = config.tokens_S2().T.astype(np.float64)
-    zoom = bounded_zoom(zoom, long_IS2, floor, cap, patch_px, config)
-    grid = snap(long_IS2 * zoom[..., None] / patch_px, cap)
-    extent = grid * patch_px / zoom[..., None]  # along the view's own axes, source px
+    flip = np.where((u[..., 2] < 0.5) & config.flip, -1.0, 1.0)
+    aspect = log_uniform(*config.aspect)[_index(u[..., 3])]
+    along = np.abs(cos), np.abs(sin)
+    if config.geometry == "square":
+        sides_IS2 = _sides(area, height, width, *along, aspect)
+        grid, zoom_IS2 = _stretched(sides_IS2, patch_px, config)
+        zoom = np.sqrt(zoom_IS2[..., 0] * zoom_IS2[..., 1])
+    else:
+        sides_IS2 = _sides(area, height, width, *along, _chords(height, width, *along) * aspect)
+        zoom = log_uniform(*config.scale_jitter)[_index(u[..., 4])]
+        floor, cap = config.tokens_S2().T.astype(np.float64)
+        zoom = bounded_zoom(zoom, sides_IS2, floor, cap, patch_px, config)
+        grid = snap(sides_IS2 * zoom[..., None] / patch_px, cap)
+        zoom_IS2 = np.stack([zoom, zoom], axis=-1)
+    extent = grid * patch_px / zoom_IS2  # along the view's own axes, source px
     half_x = (extent[..., 1] * np.abs(cos) + extent[..., 0] * np.abs(sin)) / 2
     half_y = (extent[..., 1] * np.abs(sin) + extent[..., 0] * np.abs(cos)) / 2
-    centre_x = _place(u[..., 5], half_x, width, sizes.box[:, 1:2], sizes.box[:, 3:4])
-    centre_y = _place(u[..., 6], half_y, height, sizes.box[:, 0:1], sizes.box[:, 2:3])
-    return Cut(grid.astype(np.int32), affine(grid * patch_px, zoom, cos, sin, flip, centre_x, centre_y), zoom)
+    top, left, bottom, right = _boxes(sizes, config)
+    centre_x = _place(u[..., 5], half_x, width, left, right)
+    centre_y = _place(u[..., 6], half_y, height, top, bottom)
+    map_IS23 = affine(grid * patch_px, zoom_IS2, cos, sin, flip, centre_x, centre_y)
+    return Cut(grid.astype(np.int32), map_IS23, zoom)
+
+
+def _boxes(sizes: Sizes, config: ViewConfig) -> list[np.ndarray]:
+    """Top, left, bottom and right of where views may be centred: the organism, or the whole image."""
+    if config.organism_aware:
+        return [sizes.box[:, k : k + 1] for k in range(4)]
+    none = np.zeros_like(sizes.height)[:, None]
+    return [none, none, sizes.height[:, None], sizes.width[:, None]]
 
 
 def _index(u: np.ndarray) -> np.ndarray:
     return (u * QUANTILES).astype(np.int64)
+
+
+def _chords(height: np.ndarray, width: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+    """The image's own side ratio at an angle: its chord along the view's rows over that along its columns."""
+    tiny = 1e-9
+    chord_u = np.minimum(width / np.maximum(cos, tiny), height / np.maximum(sin, tiny))
+    chord_v = np.minimum(width / np.maximum(sin, tiny), height / np.maximum(cos, tiny))
+    return chord_u / chord_v
 
 
 def _sides(
@@ -72,16 +96,26 @@ def _sides(
     width: np.ndarray,
     cos: np.ndarray,
     sin: np.ndarray,
-    aspect: np.ndarray,
+    ratio: np.ndarray,
 ) -> np.ndarray:
-    """Height and width of the rectangle, source px: the shape follows the image's chords at this angle."""
-    tiny = 1e-9
-    chord_u = np.minimum(width / np.maximum(cos, tiny), height / np.maximum(sin, tiny))
-    chord_v = np.minimum(width / np.maximum(sin, tiny), height / np.maximum(cos, tiny))
-    ratio = chord_u / chord_v * aspect
+    """Height and width of the rectangle, source px, from its area and its width over its height."""
     side_u = np.minimum(np.sqrt(area * ratio), width * cos + height * sin)
     side_v = np.minimum(np.sqrt(area / ratio), width * sin + height * cos)
     return np.stack([side_v, side_u], axis=-1)
+
+
+def _stretched(sides: np.ndarray, patch_px: int, config: ViewConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The square grid of each view, and the zoom along its columns and rows that stretches the sides to it.
+
+    A side is at least 1 px and at most what max_reduce brings to the square; the rest is cut off. Where
+    RandomResizedCrop tries ten sizes and falls back to the whole image, `_sides` shortens the one that is
+    too long.
+    """
+    square = np.sqrt(config.tokens_S2()[:, 1].astype(np.float64))
+    square_px = (square * patch_px)[:, None]
+    bounded = np.minimum(np.maximum(sides, 1.0), square_px * config.max_reduce)
+    grid = np.broadcast_to(square[:, None], sides.shape)
+    return grid, square_px / bounded
 
 
 def bounded_zoom(
@@ -128,9 +162,15 @@ def affine(
     centre_x: np.ndarray,
     centre_y: np.ndarray,
 ) -> Float64[np.ndarray, "I S 2 3"]:
-    """The map from output pixels to source pixels of views centred at (centre_x, centre_y)."""
-    xx, xy = flip * cos / zoom, -sin / zoom
-    yx, yy = flip * sin / zoom, cos / zoom
+    """The map from output pixels to source pixels of views centred at (centre_x, centre_y).
+
+    Args:
+        size_px: height and width of each view, output px.
+        zoom: output px per source px along the view's columns (down) and its rows (across).
+    """
+    down, across = zoom[..., 0], zoom[..., 1]
+    xx, xy = flip * cos / across, -sin / down
+    yx, yy = flip * sin / across, cos / down
     mid_y, mid_x = size_px[..., 0] / 2, size_px[..., 1] / 2
     shift_x = centre_x - (xx * mid_x + xy * mid_y)
     shift_y = centre_y - (yx * mid_x + yy * mid_y)

@@ -1,6 +1,7 @@
 """A pack: images that share one token budget, and the plan of all their views.
 
-Letters: I images, S views of an image, V = S·I views in the pack, N patch rows, M masked patches.
+Letters: I images, S views of an image, V = S·I views in the pack, K specks of a view, N patch rows, M masked
+patches.
 Test: tests/plan/test_pack.py.
 """
 
@@ -34,6 +35,9 @@ class Pack:
     scale_V: Float32[np.ndarray, " V"]
     bias_VC: Float32[np.ndarray, "V 3"]
     noise_V: Float32[np.ndarray, " V"]
+    speck_VK4: Float32[np.ndarray, "V K 4"]  # x, y, radius, level; what each number does: plan.views.Views
+    colour_V33: Float32[np.ndarray, "V 3 3"]
+    fold_VC: Float32[np.ndarray, "V 3"]
     key_V: UInt64[np.ndarray, " V"]  # random key of each view
     mask_N: Bool[np.ndarray, " N"]  # hidden from the student; only global patches ever are
     masked_M: Int64[np.ndarray, " M"]  # their rows among the N

@@ -103,4 +103,5 @@ class Packer:
 
 def _crop_by_crop(values_IS: np.ndarray) -> np.ndarray:
     """[I, S, ...] -> [V, ...]: view s of image i becomes s·I + i."""
-    return np.ascontiguousarray(np.swapaxes(values_IS, 0, 1)).reshape(-1, *values_IS.shape[2:])
+    images, views, *rest = values_IS.shape
+    return np.ascontiguousarray(np.swapaxes(values_IS, 0, 1)).reshape(views * images, *rest)

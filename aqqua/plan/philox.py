@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     MASK_BLOCKS = 4
     DROP_PATH = 5
     HIDE_SCALE = 6
+    SPECKS = 7
 
 
 def philox4x32(

@@ -1,32 +1,61 @@
-"""What views may look like: the config of crops, zoom, light and blur.
+"""What views may look like: the config of crops, zoom, light, colour and blur.
 
-Test: tests/plan/test_view_config.py.
+Why each is so, with pictures: docs/augmentation.md. Test: tests/plan/test_view_config.py.
 """
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from aqqua.plan.augmentation import AUGMENTATIONS, AugmentationName
 from aqqua.plan.footprint import LARGEST_SIGMA, footprint_sigma
 
 Range = tuple[float, float]
 # Every number stays between these, so that no step of a plan over- or underflows; csrc/plan.cpp relies on it.
 SMALLEST, LARGEST = 1e-6, 1e6
 MOST_TOKENS = 1 << 22  # of a view: the largest pack, LaneConfig.pack_tokens
+MOST_SPECKS = 8  # of a view
+# Fields that are a range: which of them must not be below 0, or must be positive; shares are 0 to 1.
+_RANGES = (
+    "global_area", "local_area", "aspect", "scale_jitter", "gain", "offset", "saturation", "hue",
+    "blur_sigma_px", "noise", "speck_radius", "speck_depth",
+)  # fmt: skip
+_POSITIVE = ("global_area", "local_area", "aspect", "scale_jitter")
+_NOT_NEGATIVE = ("gain", "saturation", "blur_sigma_px", "noise")
+_SHARES = {
+    "invert_odds": "give shares of views",
+    "solarize_odds": "give shares of views",
+    "speck_radius": "give shares of the view's shorter side",
+    "speck_depth": "give shares of the way",
+}
 
 
 class ViewConfig(BaseModel):
-    """Crops and their look. Defaults are the recommended values for plankton."""
+    """Crops and their look. Defaults are the recommended values for plankton, or those of `augmentation`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    augmentation: AugmentationName = Field(
+        default="plankton", description="set whose values every setting not given takes; plan/augmentation.py"
+    )
     locals: int = Field(default=8, ge=0, le=16, description="local views per image; globals are always 2")
     global_area: Range = Field(default=(0.32, 1.0), description="share of the image's area; DINOv2")
     local_area: Range = Field(default=(0.05, 0.32), description="share of the image's area; DINOv2")
     aspect: Range = Field(default=(3 / 4, 4 / 3), description="side ratio, beside the image's own; DINOv2")
-    rotate: bool = Field(default=True, description="any angle and flips: plankton has no up")
+    geometry: Literal["native", "square"] = Field(
+        default="native",
+        description="native: the image's own resolution, whole patches; square: stretched to a square of "
+        "max_tokens patches (aspect is then the ratio itself, scale_jitter and min_tokens have no part); "
+        "DINOv2",
+    )
+    rotate: bool = Field(default=True, description="any angle: plankton has no up")
+    flip: bool = Field(default=True, description="half of the views mirrored; DINOv2 likewise")
+    organism_aware: bool = Field(
+        default=True, description="views centre on the box of the organism; else anywhere in the image"
+    )
     scale_jitter: Range = Field(default=(0.8, 1.25), description="resampling factor, log-uniform")
     min_tokens: tuple[int, int] = Field(
         default=(16, 4), description="floor, patches per global and local view"
@@ -40,9 +69,25 @@ class ViewConfig(BaseModel):
     )
     gain: Range = Field(default=(0.6, 1.4), description="contrast about the background; DINOv2 jitter 0.4")
     offset: Range = Field(default=(-0.1, 0.1), description="added grey, full scale = 1")
-    photometric_odds: float = Field(default=0.8, ge=0, le=1, description="views with gain and offset; DINOv2")
+    saturation: Range = Field(
+        default=(0.8, 1.2), description="factor of the chroma, colour images only; DINOv2 jitter 0.2"
+    )
+    hue: Range = Field(
+        default=(-0.02, 0.02),
+        description="turns of the hue, -1 to 1, colour images only; little: colour is pigment (DINOv2 0.1)",
+    )
+    photometric_odds: float = Field(
+        default=0.8, ge=0, le=1, description="views with gain, offset, saturation and hue; DINOv2"
+    )
+    grey_odds: float = Field(
+        default=0.0, ge=0, le=1, description="views of colour images without their chroma; DINOv2 0.2"
+    )
     invert_odds: Range = Field(
         default=(0.0, 0.2), description="polarity flipped, global 1 and 2 (solarize's place)"
+    )
+    solarize_odds: Range = Field(
+        default=(0.0, 0.0),
+        description="levels above one half mirrored at it, global 1 and 2; DINOv2 0, 0.2",
     )
     blur: Literal["paper", "released"] = Field(
         default="paper",
@@ -52,6 +97,21 @@ class ViewConfig(BaseModel):
     blur_sigma_px: Range = Field(default=(0.1, 2.0), description="Gaussian σ in output px; DINOv2")
     local_blur_odds: float = Field(default=0.5, ge=0, le=1, description="DINOv2")
     noise: Range = Field(default=(0.0, 0.02), description="σ of additive noise, full scale = 1")
+    specks: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_SPECKS,
+        description="most specks of detritus over a view; 0: none, as hidden patches occlude already",
+    )
+    speck_odds: float = Field(default=0.5, ge=0, le=1, description="views with specks, where there are any")
+    speck_radius: Range = Field(
+        default=(0.02, 0.08), description="radius, share of the view's shorter side, 0 to 1"
+    )
+    speck_depth: Range = Field(
+        default=(0.3, 0.9),
+        description="how dark (bright field) or bright (dark field) a speck is, share of the way from the "
+        "background to black or white, 0 to 1",
+    )
     hide_scale_odds: float = Field(
         default=0.15,
         ge=0,
@@ -66,33 +126,38 @@ class ViewConfig(BaseModel):
     )
     std: float = Field(default=0.25, ge=SMALLEST, le=LARGEST, description="grey, full scale = 1, taken as 1")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, given: Any) -> Any:
+        """What is not given comes from the named set, so that a printed config read back is the same."""
+        name = given.get("augmentation") if isinstance(given, dict) else None
+        return {**AUGMENTATIONS[name], **given} if name in [*AUGMENTATIONS] else given
+
     @model_validator(mode="after")
     def _ordered(self) -> "ViewConfig":
-        for name in (
-            "global_area",
-            "local_area",
-            "aspect",
-            "scale_jitter",
-            "gain",
-            "offset",
-            "blur_sigma_px",
-            "noise",
-        ):
+        for name in _RANGES:
             low, high = getattr(self, name)
             if not low <= high:
                 raise ValueError(f"{name} must be low, high with low <= high, got {low}, {high}; swap them")
             if max(-low, high) > LARGEST:
                 raise ValueError(f"{name} must be within ±{LARGEST:g}, got {low}, {high}; bring it nearer 0")
-        for name in ("global_area", "local_area", "aspect", "scale_jitter"):
+        for name in _POSITIVE:
             if (low := getattr(self, name)[0]) < SMALLEST:
                 raise ValueError(
                     f"{name} must be positive, at least {SMALLEST:g}, got {low}; raise its low end"
                 )
-        for name in ("gain", "blur_sigma_px", "noise", "invert_odds"):
+        for name in _NOT_NEGATIVE:
             if min(getattr(self, name)) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}; raise its low end")
-        if max(self.invert_odds) > 1:
-            raise ValueError(f"invert_odds must be 0 to 1, got {self.invert_odds}; give shares of views")
+        for name, fix in _SHARES.items():
+            if not all(0 <= share <= 1 for share in getattr(self, name)):
+                raise ValueError(f"{name} must be 0 to 1, got {getattr(self, name)}; {fix}")
+        if max(map(abs, self.hue)) > 1:
+            raise ValueError(f"hue must be -1 to 1 turns, got {self.hue}; bring it nearer 0")
+        return self
+
+    @model_validator(mode="after")
+    def _countable(self) -> "ViewConfig":
         if any(f < 1 or f > c for f, c in zip(self.min_tokens, self.max_tokens, strict=True)):
             raise ValueError(
                 f"min_tokens must be 1 to max_tokens, got {self.min_tokens} and {self.max_tokens}; "
@@ -100,6 +165,11 @@ class ViewConfig(BaseModel):
             )
         if max(self.max_tokens) > MOST_TOKENS:
             raise ValueError(f"max_tokens must be up to {MOST_TOKENS}, got {self.max_tokens}; lower the cap")
+        if self.geometry == "square" and any(math.isqrt(cap) ** 2 != cap for cap in self.max_tokens):
+            raise ValueError(
+                "max_tokens must be squares of whole numbers where geometry is square, got "
+                f"{self.max_tokens}; give for example [256, 49]"
+            )
         return self
 
     @model_validator(mode="after")
@@ -134,6 +204,10 @@ class ViewConfig(BaseModel):
     def invert_odds_S(self) -> Float64[np.ndarray, " S"]:
         """How often the polarity of each view is flipped; never that of a local one."""
         return np.array([*self.invert_odds, *[0.0] * self.locals])
+
+    def solarize_odds_S(self) -> Float64[np.ndarray, " S"]:
+        """How often each view is solarized; never a local one."""
+        return np.array([*self.solarize_odds, *[0.0] * self.locals])
 
     def blur_odds_S(self) -> Float64[np.ndarray, " S"]:
         """How often each view is blurred."""

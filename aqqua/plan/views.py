@@ -1,15 +1,15 @@
-"""What every view of an image will be: where it is cut, how it is turned, lit and blurred.
+"""What every view of an image will be: where it is cut, how it is turned, lit, coloured and blurred.
 
 Drawn from image sizes alone, before a pixel is read, for a whole window of images at once.
 Native scale is kept: a view is a rotated rectangle of the image at its own resolution, its sides
 whole patches. Only a view below the token floor is magnified (bounded), only one above the cap is
-reduced, and µm/px is relabelled by the same factor.
+reduced, and µm/px is relabelled by the same factor. With geometry=square it is stretched as by DINOv2.
 
 Source: area fractions, blur and photometric odds from DINOv2 (dinov2/data/augmentations.py);
 native resolution after NaViT. Letters: I images, S views (crops) of one image, Q quantiles of a table.
 `plan_views` is served by C++ (aqqua._core); `plan_views_reference` is its specification, bit for bit.
 Tests: tests/plan/test_views.py, test_views_look.py, test_views_native.py, test_views_refusals.py,
-test_whole.py. Timing: bench/data/plan.py.
+test_views_square.py, test_whole.py. Timing: bench/data/plan.py.
 """
 
 from dataclasses import dataclass
@@ -18,25 +18,36 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt64
 
 from aqqua import _core
-from aqqua.plan.cut import affine, bounded_zoom, cut, directions, log_uniform, snap
+from aqqua.plan.colour import colour_matrix, coloured, hues, quarter_turn
+from aqqua.plan.cut import QUANTILES, affine, bounded_zoom, cut, directions, log_uniform, snap
 from aqqua.plan.footprint import footprint_sigma
 from aqqua.plan.philox import Purpose, require_seed, uniforms
+from aqqua.plan.specks import draw_specks
 from aqqua.plan.view_config import Range, ViewConfig
 from aqqua.store.sizes import Sizes
 
 LARGEST_PATCH = 1024  # px
+NO_FOLD = 1e30  # far above any value: nothing is folded
 _DRAWS = 20  # 32-bit words per view
 _UM_PER_PX = np.array([1e-30, 1e30], np.float32)  # beyond any instrument; relabelled, still a float32
 # Fields of the config that C++ takes as they are.
 _PASSED = {
     "rotate",
+    "flip",
+    "organism_aware",
     "max_magnify",
     "max_reduce",
     "gain",
     "offset",
+    "saturation",
     "photometric_odds",
+    "grey_odds",
     "blur_sigma_px",
     "noise",
+    "specks",
+    "speck_odds",
+    "speck_radius",
+    "speck_depth",
     "subtract_background",
     "mean",
     "std",
@@ -49,8 +60,22 @@ class Views:
 
     Output pixel (row i, column j), counted from its corner at (j + ½, i + ½), shows the source
     point map · (x, y, 1), in source pixels (x to the right, y down, pixel centres at + ½). Its
-    value is scale · v + bias + noise with v in [0, 1], the image's background where the point
-    lies outside.
+    value is made in this order:
+
+    1. v, the level in [0, 1] of each channel there: blurred, then bilinear; the image's background where the
+       point lies outside.
+    2. Specks, one after the other: v + a · (level - v) where the speck covers the share
+       a = clamp(radius + ½ - distance from its centre to the pixel's, 0, 1) of the pixel; none of radius 0.
+    3. colour · v, over channels. Keeps luma and greys (aqqua/plan/colour.py); the identity where an image
+       is grey. A model of one channel gets luma and leaves it out.
+    4. y = scale · v + bias.
+    5. min(y, fold - y): solarized, where fold is below NO_FOLD. The value folds at level ½ as it is lit and
+       coloured by then, which is DINOv2's order (jitter, blur, solarize, normalise).
+    6. y + noise.
+
+    A background pixel becomes 0 and the light's offset, or keeps its level less `mean`. Not as DINOv2:
+    nothing is cut to [0, 1], contrast is about the background and not the mean grey, sampling is bilinear
+    after a Gaussian and not bicubic.
     """
 
     grid_IS2: Int32[np.ndarray, "I S 2"]  # patch rows and columns
@@ -62,6 +87,9 @@ class Views:
     scale_IS: Float32[np.ndarray, "I S"]
     bias_ISC: Float32[np.ndarray, "I S 3"]
     noise_IS: Float32[np.ndarray, "I S"]  # σ, in normalised units
+    speck_ISK4: Float32[np.ndarray, "I S K 4"]  # x, y, radius in output px; level in [0, 1]
+    colour_IS33: Float32[np.ndarray, "I S 3 3"]  # out channel, in channel
+    fold_ISC: Float32[np.ndarray, "I S 3"]  # in normalised units; NO_FOLD: none
 
     def patches_IS(self) -> Int32[np.ndarray, "I S"]:
         return self.grid_IS2[..., 0] * self.grid_IS2[..., 1]
@@ -88,6 +116,7 @@ def plan_views(
             key_I=np.ascontiguousarray(sizes.key),
             height_I=np.ascontiguousarray(sizes.height),
             width_I=np.ascontiguousarray(sizes.width),
+            channels_I=np.ascontiguousarray(sizes.channels),
             bits_I=np.ascontiguousarray(sizes.bits),
             um_per_px_I=np.ascontiguousarray(sizes.um_per_px),
             background_I3=np.ascontiguousarray(sizes.background),
@@ -98,10 +127,14 @@ def plan_views(
             area_S2=config.area_S2(),
             tokens_S2=config.tokens_S2(),
             invert_odds_S=config.invert_odds_S(),
+            solarize_odds_S=config.solarize_odds_S(),
             blur_odds_S=config.blur_odds_S(),
             directions_Q2=directions(),
             aspect_Q=log_uniform(*config.aspect),
             zoom_Q=log_uniform(*config.scale_jitter),
+            hue_Q2=hues(*config.hue),
+            quarter_turn_33=quarter_turn(),
+            square=config.geometry == "square",
             **config.model_dump(include=_PASSED),
         )
     )
@@ -118,10 +151,14 @@ def plan_views_reference(
     u_ISU = u.reshape(len(sizes.key), n_views, _DRAWS)
     where = cut(u_ISU, sizes, patch_px, config)
     look = _look(u_ISU, sizes, where.zoom_IS, config)
+    specks = draw_specks(
+        seed, sizes.key, visits_I, where.grid_IS2 * float(patch_px), _background(sizes), config
+    )
     return Views(
         grid_IS2=where.grid_IS2,
         map_IS23=where.map_IS23.astype(np.float32),
         um_per_px_IS=(sizes.um_per_px[:, None].astype(np.float64) / where.zoom_IS).astype(np.float32),
+        speck_ISK4=specks.astype(np.float32),
         **look,
     )
 
@@ -151,23 +188,43 @@ def _require_plannable(caller: str, sizes: Sizes, visits_I: np.ndarray, patch_px
     raise ValueError(f"{caller}: {what} of image {i} must be {limit}, got {got}; {fix}")
 
 
+def _background(sizes: Sizes) -> np.ndarray:
+    """Of each image and channel, [0, 1]."""
+    return sizes.background / np.where(sizes.bits == 16, 65535.0, 255.0)[:, None]
+
+
 def _look(u: np.ndarray, sizes: Sizes, zoom_IS: np.ndarray, config: ViewConfig) -> dict[str, np.ndarray]:
-    """Photometric numbers of each view, folded into one scale and bias per channel."""
+    """Photometric numbers of each view, folded into one matrix, scale, bias and fold per channel."""
     lit = u[..., 7] < config.photometric_odds
     gain = np.where(lit, _between(config.gain, u[..., 8]), 1.0)
     offset = np.where(lit, _between(config.offset, u[..., 9]), 0.0)
     sign = np.where(u[..., 10] < config.invert_odds_S(), -1.0, 1.0)
     blur = np.where(u[..., 11] < config.blur_odds_S(), _between(config.blur_sigma_px, u[..., 12]), 0.0)
-    background_IC = sizes.background / np.where(sizes.bits == 16, 65535.0, 255.0)[:, None]
+    colour = _colour(u, lit, sizes, config)
+    background = coloured(colour, _background(sizes))
+    zero = background if config.subtract_background else config.mean  # the level that becomes 0
     scale = sign * gain / config.std
-    level = 0.0 if config.subtract_background else background_IC[:, None, :] - config.mean
-    bias = (level + offset[..., None]) / config.std - scale[..., None] * background_IC[:, None, :]
+    bias = (background - zero + offset[..., None]) / config.std - scale[..., None] * background
+    fold = (1 - (zero + zero)) / config.std  # of the values of levels 0 and 1: what is at ½ stays
+    solarized = (u[..., 17] < config.solarize_odds_S())[..., None]
     return {
         "sigma_IS": footprint_sigma(blur, zoom_IS).astype(np.float32),
         "scale_IS": scale.astype(np.float32),
         "bias_ISC": bias.astype(np.float32),
         "noise_IS": (_between(config.noise, u[..., 13]) / config.std).astype(np.float32),
+        "colour_IS33": colour.astype(np.float32),
+        "fold_ISC": np.where(solarized, fold * np.ones(3), NO_FOLD).astype(np.float32),
     }
+
+
+def _colour(u: np.ndarray, lit: np.ndarray, sizes: Sizes, config: ViewConfig) -> np.ndarray:
+    """The colour matrix of each view; the identity where the image has no colour."""
+    turn = hues(*config.hue)[(u[..., 14] * QUANTILES).astype(np.int64)]
+    cos, sin = np.where(lit, turn[..., 0], 1.0), np.where(lit, turn[..., 1], 0.0)
+    saturation = np.where(lit, _between(config.saturation, u[..., 15]), 1.0)
+    saturation = np.where(u[..., 16] < config.grey_odds, 0.0, saturation)
+    has_colour = (sizes.channels == 3)[:, None, None, None]
+    return np.where(has_colour, colour_matrix(cos, sin, saturation), np.eye(3))
 
 
 def _between(bounds: Range, draw: np.ndarray) -> np.ndarray:
@@ -194,17 +251,22 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
     grid = snap(grid, cap)
     # Where ceil passed the cap, the whole image still has to fit.
     zoom = np.minimum(zoom, ((grid + 0.5) * patch_px / sides).min(axis=-1))
-    background_IC = sizes.background / np.where(sizes.bits == 16, 65535.0, 255.0)[:, None]
+    both = np.stack([zoom, zoom], axis=-1)
+    background_IC = _background(sizes)
     level = 0.0 if config.subtract_background else background_IC[:, None, :] - config.mean
     scale = one / config.std
+    count = len(sizes)
     return Views(
         grid_IS2=grid.astype(np.int32),
         map_IS23=affine(
-            grid * patch_px, zoom, one, one * 0, one, sides[..., 1] / 2, sides[..., 0] / 2
+            grid * patch_px, both, one, one * 0, one, sides[..., 1] / 2, sides[..., 0] / 2
         ).astype(np.float32),
         um_per_px_IS=(sizes.um_per_px[:, None] / zoom).astype(np.float32),
         sigma_IS=footprint_sigma(one * 0, zoom).astype(np.float32),
         scale_IS=scale.astype(np.float32),
         bias_ISC=(level / config.std - scale[..., None] * background_IC[:, None, :]).astype(np.float32),
         noise_IS=(one * 0).astype(np.float32),
+        speck_ISK4=np.zeros((count, 1, 0, 4), np.float32),
+        colour_IS33=np.broadcast_to(np.eye(3, dtype=np.float32), (count, 1, 3, 3)).copy(),
+        fold_ISC=np.full((count, 1, 3), NO_FOLD, np.float32),
     )

@@ -14,6 +14,7 @@ import torch
 
 from aqqua.plan.footprint import LARGEST_SIGMA
 from aqqua.plan.pack import Pack
+from aqqua.plan.view_config import MOST_SPECKS
 from aqqua.plan.views import LARGEST_PATCH
 
 LARGEST_SIDE = (1 << 24) - 1  # px; float32 counts no further
@@ -27,9 +28,9 @@ _OF_IMAGES = {
 _OF_VIEWS = {
     "grid_V2": (np.int32, (2,)), "map_V23": (np.float32, (2, 3)), "sigma_V": (np.float32, ()),
     "scale_V": (np.float32, ()), "bias_VC": (np.float32, (3,)), "noise_V": (np.float32, ()),
-    "key_V": (np.uint64, ()),
+    "key_V": (np.uint64, ()), "colour_V33": (np.float32, (3, 3)), "fold_VC": (np.float32, (3,)),
 }  # fmt: skip
-_FINITE = [name for name, (dtype, _) in _OF_VIEWS.items() if dtype is np.float32]
+_FINITE = ["speck_VK4", *(name for name, (dtype, _) in _OF_VIEWS.items() if dtype is np.float32)]
 _CHANNELS, _BITS, _UNSIGNED = {1, 3}, {8, 16}, {np.dtype(np.uint8), np.dtype(np.uint16)}
 
 
@@ -81,6 +82,13 @@ def _require_arrays(pack: Pack) -> None:
                 f"render: {name} must be {np.dtype(dtype)} {[count, *shape]}, got {values.dtype} "
                 f"{list(values.shape)}; take it from a Pack"
             )
+    specks = pack.speck_VK4
+    most = min(specks.shape[1], MOST_SPECKS) if specks.ndim == 3 else 0
+    if specks.dtype != np.float32 or specks.shape != (views, most, 4):
+        raise ValueError(
+            f"render: speck_VK4 must be float32 [{views}, 0 to {MOST_SPECKS}, 4], got {specks.dtype} "
+            f"{list(specks.shape)}; take it from a Pack"
+        )
 
 
 def _require_images(pack: Pack, pixels_I: list[np.ndarray]) -> None:

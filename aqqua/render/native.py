@@ -74,6 +74,9 @@ def _of_views(pack: Pack, first: slice) -> dict[str, np.ndarray]:
         "bias_V3": pack.bias_VC[first],
         "noise_V": pack.noise_V[first],
         "key_V": pack.key_V[first] ^ pack.visit_I[image_V],
+        "speck_VK4": pack.speck_VK4[first],
+        "colour_V33": pack.colour_V33[first],
+        "fold_V3": pack.fold_VC[first],
     }
 
 

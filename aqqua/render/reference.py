@@ -1,10 +1,12 @@
 """Plan and pixels to patch rows: the specification, in plain PyTorch, one view at a time.
 
 A view is: the image, laid on an endless plane of its own background; blurred by the view's one
-Gaussian (defocus and antialiasing together); sampled bilinearly where the view's map says;
-scale · v + bias + noise; cut into patches. Every other renderer must agree with this one.
+Gaussian (defocus and antialiasing together); sampled bilinearly where the view's map says; covered by its
+specks; its colours mixed; scale · v + bias; folded; noise on top; cut into patches. What each number does:
+aqqua.plan.views.Views. Every other renderer must agree with this one.
 
-Letters: N patch rows of the pack, F = P·P·C values of a row (pixel row, pixel column, channel).
+Letters: N patch rows of the pack, K specks of a view, F = P·P·C values of a row (pixel row, pixel column,
+channel).
 """
 
 import math
@@ -15,12 +17,13 @@ import torch.nn.functional as nnf
 from jaxtyping import Float
 from torch import Tensor
 
+from aqqua.plan.colour import LUMA
 from aqqua.plan.murmur import finaliser
 from aqqua.plan.pack import Pack
+from aqqua.plan.views import NO_FOLD
 from aqqua.render.contract import REACH, require_renderable
 
 SMALLEST_SIGMA = 0.2  # source px; below it the blur would not move a grey level
-LUMA = (0.299, 0.587, 0.114)  # grey of a colour image, ITU-R BT.601
 
 
 def render_reference(
@@ -75,15 +78,21 @@ def _to_channels(image_CHW: Tensor, channels: int) -> Tensor:
 def _view(image_CHW: Tensor, pack: Pack, v: int, i: int, patch_px: int) -> Tensor:
     full = 65535.0 if pack.sizes.bits[i] == 16 else 255.0
     background = torch.from_numpy(pack.sizes.background[i].astype(np.float32) / np.float32(full))
-    bias = torch.from_numpy(pack.bias_VC[v])
-    channels = len(image_CHW)
-    if channels == 1:
-        luma = torch.tensor(LUMA)
-        background, bias = (background * luma).sum(0, keepdim=True), (bias * luma).sum(0, keepdim=True)
+    bias, fold = torch.from_numpy(pack.bias_VC[v]), torch.from_numpy(pack.fold_VC[v])
+    folds = bool((fold < NO_FOLD).any())
+    if len(image_CHW) == 1:
+        background, bias, fold = (
+            (values * torch.tensor(LUMA)).sum(0, keepdim=True) for values in (background, bias, fold)
+        )
     height, width = (int(side) * patch_px for side in pack.grid_V2[v])
     blurred, pad = prefilter(image_CHW, background, float(pack.sigma_V[v]))
     values = sample(blurred, background, pad, torch.from_numpy(pack.map_V23[v]), height, width)  # [C, h, w]
+    values = cover(values, torch.from_numpy(pack.speck_VK4[v]))
+    if len(values) == 3:
+        values = torch.einsum("ck,khw->chw", torch.from_numpy(pack.colour_V33[v]), values)
     values = values * float(pack.scale_V[v]) + bias[:, None, None]
+    if folds:
+        values = torch.minimum(values, fold[:, None, None] - values)
     if pack.noise_V[v]:
         values = values + float(pack.noise_V[v]) * noise(int(pack.key_V[v] ^ pack.visit_I[i]), height, width)
     return patchify(values, patch_px)
@@ -129,6 +138,18 @@ def sample(
     upper = tap(0, 0) * (1 - across) + tap(0, 1) * across
     lower = tap(1, 0) * (1 - across) + tap(1, 1) * across
     return upper * (1 - down) + lower * down + background_C[:, None, None]
+
+
+def cover(values_Chw: Tensor, specks_K4: Float[Tensor, "K 4"]) -> Float[Tensor, "C h w"]:
+    """Levels under anti-aliased discs (x, y, radius, level), one over the other; none of radius 0."""
+    height, width = values_Chw.shape[1:]
+    rows = torch.arange(height, dtype=torch.float32)[:, None] + 0.5
+    columns = torch.arange(width, dtype=torch.float32)[None, :] + 0.5
+    for x, y, radius, level in specks_K4:
+        if radius > 0:
+            share = (radius + 0.5 - torch.sqrt((columns - x) ** 2 + (rows - y) ** 2)).clamp(0, 1)
+            values_Chw = values_Chw + share * (level - values_Chw)
+    return values_Chw
 
 
 def noise(key: int, height: int, width: int) -> Float[Tensor, "h w"]:

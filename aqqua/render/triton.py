@@ -83,6 +83,7 @@ def _of_views(pack: Pack, first: slice, patch_px: int, channels: int) -> dict[st
     reach_V = reach(pack.sigma_V[first])
     tile_U, first_V = tiles(grid_V2, reach_V, patch_px, channels)
     key_V = pack.key_V[first] ^ pack.visit_I[image_V]
+    colour_V33 = pack.colour_V33[first]
     return {
         "image_V": image_V.astype(np.int32),
         "grid_V2": grid_V2.astype(np.int32),
@@ -93,6 +94,10 @@ def _of_views(pack: Pack, first: slice, patch_px: int, channels: int) -> dict[st
         "bias_V3": pack.bias_VC[first].astype(np.float32),
         "noise_V": pack.noise_V[first].astype(np.float32),
         "key_V": key_V.astype(np.uint64).view(np.int64),
+        "speck_VK4": pack.speck_VK4[first],
+        "colour_Z33": colour_V33 if channels == 3 else colour_V33[:0],  # a model of one channel sees none
+        "coloured_V": (colour_V33 != np.eye(3, dtype=np.float32)).any(axis=(1, 2)).astype(np.int32),
+        "fold_V3": pack.fold_VC[first],
         "row_V": pack.patch_offsets_V1[:-1][first],
         "tile_U": tile_U,
         "first_V": first_V,

@@ -112,7 +112,8 @@ def made_pack(images: int, patch_px: int, config: ViewConfig) -> tuple[Pack, lis
     plan = plan_views(sizes, visits, 0, patch_px, config)
 
     def by_view(values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values.swapaxes(0, 1).reshape(-1, *values.shape[2:]))
+        n_images, n_views, *rest = values.shape
+        return np.ascontiguousarray(values.swapaxes(0, 1).reshape(n_views * n_images, *rest))
 
     grid = by_view(plan.grid_IS2)
     rows = int(grid.prod(axis=1).sum())
@@ -129,6 +130,9 @@ def made_pack(images: int, patch_px: int, config: ViewConfig) -> tuple[Pack, lis
         scale_V=by_view(plan.scale_IS),
         bias_VC=by_view(plan.bias_ISC),
         noise_V=by_view(plan.noise_IS),
+        speck_VK4=by_view(plan.speck_ISK4),
+        colour_V33=by_view(plan.colour_IS33),
+        fold_VC=by_view(plan.fold_ISC),
         key_V=rng.integers(0, 1 << 63, len(grid)).astype(np.uint64),
         mask_N=np.zeros(rows, bool),
         masked_M=np.zeros(0, np.int64),

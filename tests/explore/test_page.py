@@ -14,6 +14,7 @@ from PIL import Image
 from aqqua.cli import main
 from aqqua.explore.page import page, write_page
 from aqqua.explore.shown import Shown, show
+from aqqua.plan.view_config import ViewConfig
 from aqqua.store.read import Dataset
 from aqqua.train.settings import PretrainConfig
 
@@ -66,6 +67,30 @@ def test_every_view_of_every_image_is_there(shown, config):
 def raster(figure: ET.Element) -> np.ndarray:
     uri = figure.find("svg/image").get("href")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
+
+
+def test_columns_are_there_for_what_a_view_has(sample_dataset, config):
+    """Each heading over its own cells, nothing for what no view of an image has."""
+    looks = {"specks": 8, "speck_odds": 1, "solarize_odds": (1, 0), "invert_odds": (0, 0)}
+    shown = show(
+        Dataset.open(sample_dataset),
+        config.model_copy(update={"views": ViewConfig(locals=1, rotate=False, flip=False, **looks)}),
+        20,
+    )
+    kinds = set()
+    for section, image in zip(
+        parsed(page(shown, "ocean", config, 0)).iter("section"), shown.images, strict=True
+    ):
+        heads = [cell.text for cell in section.iter("th")]
+        rows = [[cell.text for cell in row.findall("td")] for row in section.iter("tr")][1:]
+        table = dict(zip(heads, zip(*rows, strict=True), strict=True))
+        assert table["specks"] == tuple(str(view.parameters.specks) for view in image.views)
+        assert table["solarized"] == ("yes", None, None)
+        assert not {"inverted", "stretch", "mirror"} & table.keys()
+        has_colour = image.pixels.ndim == 3
+        assert ("saturation" in table) == ("hue" in table) == has_colour
+        kinds.add(has_colour)
+    assert kinds == {False, True}
 
 
 def test_scale_bars_are_true_under_scale_jitter(shown, config):

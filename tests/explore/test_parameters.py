@@ -49,8 +49,8 @@ def made_pack(config: ViewConfig) -> Pack:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_the_config_asks_for_is_read_back(subtract_background, channels):
     config = ViewConfig(
-        locals=2, rotate=False, scale_jitter=(0.8, 0.8), gain=(1.3, 1.3), offset=(0.05, 0.05), std=0.2,
-        photometric_odds=1, invert_odds=(0, 1), blur_sigma_px=(1.5, 1.5), local_blur_odds=1,
+        locals=2, rotate=False, flip=False, scale_jitter=(0.8, 0.8), gain=(1.3, 1.3), offset=(0.05, 0.05),
+        std=0.2, photometric_odds=1, invert_odds=(0, 1), blur_sigma_px=(1.5, 1.5), local_blur_odds=1,
         noise=(0.01, 0.01), subtract_background=subtract_background, max_tokens=(400, 300),
     )  # fmt: skip
     pack = made_pack(config)
@@ -76,10 +76,40 @@ def test_what_the_config_asks_for_is_read_back(subtract_background, channels):
     assert names == {"G1", "G2", "L1", "L2"}
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_specks_and_solarizing_are_read_back(channels):
+    config = ViewConfig(
+        locals=2, hue=(0.1, 0.1), saturation=(0.7, 0.7), offset=(0.05, 0.05), photometric_odds=1,
+        solarize_odds=(0, 1), specks=3, speck_odds=1, max_tokens=(400, 300),
+    )  # fmt: skip
+    pack = made_pack(config)
+    for v in range(pack.n_views):
+        found = parameters_of(pack, v, config, channels, scale_hidden=False)
+        has_colour = pack.sizes.channels[pack.image_V[v]] == 3
+        assert found.saturation == pytest.approx(0.7 if has_colour else 1, abs=1e-5)
+        assert found.hue == pytest.approx(0.1 if has_colour else 0, abs=1e-5)
+        assert found.offset == pytest.approx(0.05, abs=1e-5)
+        assert found.solarized == (found.name == "G2")
+        assert found.specks == (pack.speck_VK4[v, :, 2] > 0).sum() > 0
+        assert found.stretch == pytest.approx(1, abs=1e-5)
+
+
+def test_a_view_without_chroma_has_no_hue_and_a_square_one_is_stretched():
+    config = ViewConfig(augmentation="dinov2", grey_odds=1, max_tokens=(256, 49))
+    pack = made_pack(config)
+    for v in range(pack.n_views):
+        found = parameters_of(pack, v, config, 3, scale_hidden=False)
+        assert found.saturation == (0 if pack.sizes.channels[pack.image_V[v]] == 3 else 1)
+        assert found.hue == pytest.approx(0, abs=1e-9)
+        across, down = np.linalg.norm(pack.map_V23[v, :, :2].astype(np.float64), axis=0)
+        assert found.stretch == pytest.approx(down / across, rel=1e-5)
+        assert found.zoom == pytest.approx((across * down) ** -0.5, rel=1e-5)
+
+
 def test_no_disturbance_is_said_to_be_none():
     config = ViewConfig(
-        rotate=False, scale_jitter=(1, 1), photometric_odds=0, invert_odds=(0, 0), blur_sigma_px=(0, 0),
-        noise=(0, 0), max_tokens=(400, 300),
+        rotate=False, flip=False, scale_jitter=(1, 1), photometric_odds=0, invert_odds=(0, 0),
+        blur_sigma_px=(0, 0), noise=(0, 0), max_tokens=(400, 300),
     )  # fmt: skip
     pack = made_pack(config)
     for v in range(pack.n_views):
@@ -99,7 +129,9 @@ def test_angle_mirror_zoom_and_blur_are_read_from_any_map(degrees, zoom, mirrore
     one = np.ones((1, 1))
     cos, sin = one * np.cos(np.radians(degrees)), one * np.sin(np.radians(degrees))
     flip = -one if mirrored else one
-    map_IS23 = affine(np.array([[[28, 42]]]), one * zoom, cos, sin, flip, one * 50, one * 60)
+    map_IS23 = affine(
+        np.array([[[28, 42]]]), np.stack([one, one], -1) * zoom, cos, sin, flip, one * 50, one * 60
+    )
     sigma = footprint_sigma(one * blur_px, one * zoom)
     pack = made_pack(ViewConfig(locals=0, max_tokens=(400, 300)))
     pack = replace(

@@ -27,8 +27,9 @@ from aqqua.plan.view_config import ViewConfig
 
 PARAMETERS = Parameters(
     is_global=True, number=2, grid=(2, 3), map_23=np.array([[0.5, 0, 4], [0, 0.5, 6]], np.float32),
-    um_per_px=1.25, scale_hidden=False, angle_deg=0.0, mirrored=False, zoom=2.0, gain=1.0, offset=0.0,
-    inverted=False, sigma_source_px=0.0, blur_px=0.0, noise=0.0,
+    um_per_px=1.25, scale_hidden=False, angle_deg=0.0, mirrored=False, zoom=2.0, stretch=1.0, gain=1.0,
+    offset=0.0, inverted=False, solarized=False, saturation=1.0, hue=0.0, sigma_source_px=0.0, blur_px=0.0,
+    specks=0, noise=0.0,
 )  # fmt: skip
 
 

@@ -84,13 +84,13 @@ def test_options_go_before_names_and_registry(tmp_path: Path) -> None:
     assert (record.instrument, record.um_per_px, record.licence) == ("LOKI", 2.5, "CC0")
 
 
-def test_a_footer_is_cut_only_where_the_instrument_is_said_to_have_one(tmp_path: Path) -> None:
+def test_a_footer_is_cut_unless_the_instrument_is_known_to_have_none(tmp_path: Path) -> None:
     picture = np.full((71, 114), 255, np.uint8)
     picture[5:30, 20:60] = 90  # the organism
     picture[54:62, 12:40:3] = 0  # text
     picture[64:66, 9:90] = 0  # bar
     Image.fromarray(picture).save(tmp_path / "a.png")
-    for instrument, height in ((None, 71), ("ZooScan", 40)):
+    for instrument, height in ((None, 40), ("Unheard of", 40), ("ZooScan", 40), ("ISIIS", 71)):
         (record,) = records(read(tmp_path, instrument=instrument)).values()
         assert record.pixels.load(open_tree(tmp_path)).shape == (height, 114)
 

@@ -100,6 +100,29 @@ def test_a_folder_of_copies_loses_its_footers_if_the_instrument_is_named(tmp_pat
         np.testing.assert_array_equal(record.pixels.load(tree), picture()[:-FOOTER_PX])
 
 
+@pytest.mark.parametrize("instrument", [None, "MyScanner"])
+def test_a_folder_of_an_unknown_instrument_loses_its_footers_too(tmp_path, instrument):
+    """Drawn strips, black and white; a picture without one stays whole, and its file with it."""
+    for name, pixels in (("dark", picture()), ("white", picture(paper=0, ink=255)), ("raw", picture()[:-31])):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    tree = open_tree(tmp_path)
+    records = {
+        r.object_id: r for r in folder.read(tree, folder.claim(tree), ReadOptions(instrument=instrument))
+    }
+    for name in ("dark.png", "white.png", "raw.png"):
+        pixels, file = records[name].pixels.load_with_file(tree)
+        assert len(pixels) == 60
+        assert (file is None) == (name != "raw.png")  # encoded bytes are kept only where nothing is cut
+
+
+@pytest.mark.parametrize("instrument", ["ISIIS", "IFCB", "PWSSC", "FlowCam"])
+def test_of_an_instrument_that_burns_none_nothing_is_ever_cut(tmp_path, instrument):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    tree = open_tree(tmp_path)
+    (record,) = folder.read(tree, folder.claim(tree), ReadOptions(instrument=instrument))
+    np.testing.assert_array_equal(record.pixels.load(tree), picture())
+
+
 def test_nothing_but_a_footer_is_not_an_organism(tmp_path):
     with pytest.raises(RejectedInputError, match="not_an_organism"):
         load(tmp_path, picture()[-FOOTER_PX:])
@@ -119,9 +142,24 @@ def test_every_real_zooscan_vignette_loses_its_31_rows(real_data):
     assert {footer_rows(pixels) for pixels in vignettes} == {stated} == {FOOTER_PX}
 
 
+def test_real_zooscan_vignettes_in_a_plain_folder_lose_theirs(real_data):
+    tree = open_tree(real_data / "zooscan" / "ecotaxa_ml_template" / "images.zip")
+    records = list(folder.read(tree, folder.claim(tree), ReadOptions()))[::20]
+    assert {record.instrument for record in records} == {"unknown"}
+    for record in records:
+        whole = decode(tree.read(record.source))
+        np.testing.assert_array_equal(record.pixels.load(tree), whole[:-FOOTER_PX])
+
+
 @pytest.mark.parametrize(
     ("archive", "every"),
-    [("uvp6/uvpec.zip", 1), ("isiis-ndsb.zip", 10), ("pwssc.zip", 16), ("flowcam-vickot.zip", 6)],
-)
+    [
+        ("uvp6/uvpec.zip", 1), ("isiis-ndsb.zip", 5), ("pwssc.zip", 8), ("flowcam-vickot.zip", 3),
+        ("ifcb/cencoos-roi-jpg.zip", 1), ("microscopy/lake.zip", 1),
+        ("zooscan/zooimage/BIO.2000-05-05.p72.zid", 1),
+    ],
+)  # fmt: skip
 def test_no_real_picture_without_a_footer_is_cut(real_data, archive, every):
-    assert not any(footer_rows(pixels) for pixels in members(real_data / archive, every))
+    pictures = members(real_data / archive, every)
+    assert len(pictures) > 50
+    assert not any(footer_rows(pixels) for pixels in pictures)

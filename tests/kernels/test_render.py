@@ -15,6 +15,7 @@ from aqqua.kernels.render import scene as scenes
 
 TOLERANCE = 1e-5
 P = 4
+CALM = {"noise": 0.0, "specks": 0, "plain": True}
 PADDING = 256  # bytes after each image, so that a seeded bug reads nothing that is not there
 
 # Of three images: a grey one whose background is coloured, a colour one, and one of 16 bits and one pixel.
@@ -34,7 +35,24 @@ def several_programs_a_view(monkeypatch):
     monkeypatch.setattr(op, "BLOCK_E", 32)
 
 
-def made_scene(channels, device, views=VIEWS, noise=0.1):
+def made_looks(rng, count, specks, channels, plain):
+    """Specks (every third of radius 0), colours of all views but each fourth, folds of every second view."""
+    speck_VK4 = rng.uniform(0, (12, 12, 4, 1), (count, specks, 4)).astype(np.float32)
+    speck_VK4[:, 2::3, :3] = 1.5, 2.5, 0  # on the centre of a pixel, where half of one would be seen
+    colour_V33 = np.eye(3, dtype=np.float32) + rng.uniform(-0.5, 0.5, (count, 3, 3)).astype(np.float32)
+    fold_V3 = rng.uniform(-0.5, 1.5, (count, 3)).astype(np.float32)
+    colour_V33[3::4], fold_V3[1::2] = np.eye(3), 1e30
+    if plain:
+        colour_V33[:], fold_V3[:] = np.eye(3), 1e30
+    return {
+        "speck_VK4": speck_VK4,
+        "colour_Z33": colour_V33[: count * (channels == 3)],
+        "coloured_V": (colour_V33 != np.eye(3)).any(axis=(1, 2)).astype(np.int32),
+        "fold_V3": fold_V3,
+    }
+
+
+def made_scene(channels, device, views=VIEWS, noise=0.1, specks=4, plain=False):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, shape, np.uint8) for shape in SHAPES[:2]]
     images.append(rng.integers(0, 65536, SHAPES[2], np.uint16))
@@ -64,6 +82,7 @@ def made_scene(channels, device, views=VIEWS, noise=0.1):
         "bias_V3": rng.uniform(-1, 1, (count, 3)).astype(np.float32),
         "noise_V": np.full(count, noise, np.float32),
         "key_V": rng.integers(-(2**63), 2**63, count),
+        **made_looks(rng, count, specks, channels, plain),
         "row_V": ends_V - grid_V2.prod(axis=1),
         "tile_U": tile_U,
         "first_V": first_V,
@@ -79,13 +98,15 @@ def assert_as_specified(channels, device, **options):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_kind_of_image_and_view(channels, device):
-    assert_as_specified(channels, device)
+@pytest.mark.parametrize("specks", [0, 1, 4])
+def test_every_kind_of_image_and_view(specks, channels, device):
+    assert_as_specified(channels, device, specks=specks)
+    assert_as_specified(channels, device, specks=specks, plain=True)
 
 
 def test_the_whole_unblurred_image_comes_out_as_it_went_in(device):
     """An identity map of the grey image, worked out by hand."""
-    scene = made_scene(3, device, views=((0, (1, 2), (1, 0, 3, 0, 1, 2), 0.0),), noise=0.0)
+    scene = made_scene(3, device, views=((0, (1, 2), (1, 0, 3, 0, 1, 2), 0.0),), **CALM)
     image = scene.pixels_B[: 9 * 14].cpu().reshape(9, 14)[2:6, 3:11].float() / 255
     values = image[..., None] * scene.scale_V.cpu() + scene.bias_V3[0].cpu()
     want = values.reshape(P, 2, P, 3).transpose(0, 1).reshape(2, -1)
@@ -94,7 +115,7 @@ def test_the_whole_unblurred_image_comes_out_as_it_went_in(device):
 
 def test_a_blur_of_a_far_point_is_its_background_and_weights_sum_to_1(device):
     views = ((2, (1, 1), (50, 0, 100, 0, 50, 100), 2.0),)
-    scene = made_scene(1, device, views=views, noise=0.0)
+    scene = made_scene(1, device, views=views, **CALM)
     want = scene.scale_V * (40000 / 65535) + scene.bias_V3[0] @ scene.bias_V3.new_tensor(
         [0.299, 0.587, 0.114]
     )
@@ -153,13 +174,34 @@ MUTATIONS = {
         "tl.where(stored == 1, luma_of(rgb_ptr), tl.load(rgb_ptr + c))",
         "tl.load(rgb_ptr)",
     ),
-    "red alone": (3, "tl.where(stored == 1, 0, channel)", "0"),
-    "grey not repeated": (3, "tl.where(stored == 1, 0, channel)", "channel"),
-    "one background": (3, "background_ptr + 3 * i_i + channel", "background_ptr + 3 * i_i"),
+    "red alone": (3, "tl.where(stored == 1, 0, b_from)", "0"),
+    "grey not repeated": (3, "tl.where(stored == 1, 0, b_from)", "b_from"),
+    "one background": (3, "background_ptr + 3 * i_i + b_from", "background_ptr + 3 * i_i"),
     "one bias": (3, "bias_ptr + 3 * i_v + channel", "bias_ptr + 3 * i_v"),
     "noise of another pixel": (1, "(row * (columns * P) + column)", "(row * P + column)"),
     "half a key": (1, "(key >> 32 & 0xFFFFFFFF)", "(key & 0xFFFFFFFF)"),
     "patches in columns": (1, "patch // columns * P + pixel // P", "patch % columns * P + pixel // P"),
+    "specks of radius 0": (1, "tl.where(radius > 0.0, b_share, 0.0)", "b_share"),
+    "a smaller speck": (1, "radius + 0.5 - b_distance", "radius - b_distance"),
+    "specks of another view": (1, "speck_ptr + 4 * specks * i_v", "speck_ptr"),
+    "a speck added": (1, "(level * b_grey - b_value)", "level * b_grey"),
+    "a speck of another grey": (3, "(level * b_grey - b_value)", "(level - b_value)"),
+    "specks transposed": (
+        1,
+        "b_column - tl.load(speck_ptr + 4 * s), b_row - ",
+        "b_row - tl.load(speck_ptr + 4 * s), b_column - ",
+    ),
+    "colour transposed": (3, "3 * channel + c)", "3 * c + channel)"),
+    "colour of another view": (3, "colour_ptr + 9 * i_v", "colour_ptr"),
+    "colour of one channel": (3, "tl.where(mixed, c, channel)", "channel"),
+    "mixed when it is not": (3, "tl.where(mixed, 3, 1)", "3"),
+    "never solarized": (1, "tl.minimum(b_value, b_fold - b_value)", "b_value"),
+    "solarized from below": (
+        1,
+        "tl.minimum(b_value, b_fold - b_value)",
+        "tl.maximum(b_value, b_fold - b_value)",
+    ),
+    "one fold": (3, "fold_ptr + 3 * i_v + channel", "fold_ptr + 3 * i_v"),
     "one program a view": (1, "(i_u - tl.load(first_ptr + i_v)) * BLOCK_E, ", "0 * i_u, "),
 }
 

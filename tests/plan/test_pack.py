@@ -33,6 +33,7 @@ def test_arrays_of_a_pack_are_about_the_same_views(pack):
             for mine, theirs in (
                 ("grid_V2", "grid_IS2"), ("map_V23", "map_IS23"), ("um_per_px_V", "um_per_px_IS"),
                 ("sigma_V", "sigma_IS"), ("scale_V", "scale_IS"), ("bias_VC", "bias_ISC"),
+                ("speck_VK4", "speck_ISK4"), ("colour_V33", "colour_IS33"), ("fold_VC", "fold_ISC"),
                 ("noise_V", "noise_IS"),
             ):  # fmt: skip
                 np.testing.assert_array_equal(getattr(pack, mine)[v], getattr(alone, theirs)[i, s])

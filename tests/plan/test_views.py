@@ -81,7 +81,7 @@ def test_areas_are_the_shares_aimed_at():
 
 
 def test_shape_follows_the_image_and_the_aspect_range():
-    still = CALM.model_copy(update={"rotate": False})
+    still = CALM.model_copy(update={"rotate": False, "flip": False})
     views = plan(np.full(2000, 200), np.full(2000, 400), still)
     ratio = views.grid_IS2[:, 0, 1] / views.grid_IS2[:, 0, 0]
     assert np.median(ratio) == pytest.approx(2, rel=0.06)

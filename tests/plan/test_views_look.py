@@ -7,7 +7,7 @@ from made_views import CALM, plan
 
 from aqqua.plan.footprint import footprint_sigma
 from aqqua.plan.view_config import ViewConfig
-from aqqua.plan.views import whole_views
+from aqqua.plan.views import NO_FOLD, whole_views
 
 
 @pytest.mark.parametrize(("blur", "odds"), [("paper", (1.0, 0.1)), ("released", (0.0, 0.9))])
@@ -63,3 +63,35 @@ def test_a_reduced_pixel_is_blurred_to_its_own_footprint():
     sigma = footprint_sigma(np.zeros(3), np.array([1.0, 2.0, 0.5]))
     assert sigma.tolist() == [0, 0, pytest.approx(0.5 * np.sqrt(3))]
     assert footprint_sigma(np.full(1, 2.0), np.full(1, 0.5)) == pytest.approx(np.sqrt(0.75 + 16))
+
+
+@pytest.mark.parametrize("subtract_background", [True, False])
+@pytest.mark.parametrize("invert", [0, 1])
+def test_solarizing_mirrors_the_lit_level_at_one_half(subtract_background, invert):
+    """Worked out on levels in [0, 1], in DINOv2's order: gain and polarity, solarize, normalise."""
+    config = ViewConfig(
+        solarize_odds=(1, 0.5), invert_odds=(invert, invert), photometric_odds=1, noise=(0, 0), mean=0.3,
+        subtract_background=subtract_background,
+    )  # fmt: skip
+    views, background = plan([80] * 400, [90] * 400, config, background=130), np.float64(130 / 255)
+    folds = views.fold_ISC[..., 0] < NO_FOLD
+    assert folds[:, 0].all()
+    assert folds[:, 1].mean() == pytest.approx(0.5, abs=0.1)
+    assert not folds[:, 2:].any()
+
+    zero = background if subtract_background else config.mean
+    gain = views.scale_IS[:, 0].astype(np.float64) * config.std
+    offset = views.bias_ISC[:, 0, 0] * config.std + gain * background - (background - zero)
+    level = np.linspace(0, 1, 21)
+    lit = background + gain[:, None] * (level - background) + offset[:, None]
+    want = (np.where(lit < 0.5, lit, 1 - lit) - zero) / config.std
+    value = views.scale_IS[:, :1] * level + views.bias_ISC[:, 0, :1]
+    np.testing.assert_allclose(np.minimum(value, views.fold_ISC[:, 0, :1] - value), want, atol=1e-5)
+
+
+def test_a_whole_view_has_no_specks_its_own_colour_and_no_fold():
+    config = ViewConfig(specks=8, solarize_odds=(1, 1), grey_odds=1)
+    whole = whole_views(sizes(100, 90), 8, 256, 16, config)
+    assert whole.speck_ISK4.shape == (1, 1, 0, 4)
+    assert np.array_equal(whole.colour_IS33[0, 0], np.eye(3))
+    assert (whole.fold_ISC >= NO_FOLD).all()

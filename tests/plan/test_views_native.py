@@ -1,5 +1,6 @@
 """plan_views in C++ against its specification in NumPy: the same bits for any image and config."""
 
+import hashlib
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -19,7 +20,7 @@ WORD = st.integers(0, (1 << 64) - 1)
 SIDE = st.one_of(st.integers(1, 600), st.integers(1, 5), st.integers(600, 20_000), st.just((1 << 31) - 1))
 CONFIGS = {
     "default": ViewConfig(),
-    "upright": ViewConfig(rotate=False),
+    "upright": ViewConfig(rotate=False, flip=False),
     "released_blur": ViewConfig(blur="released"),
     "background_kept": ViewConfig(subtract_background=False, mean=0.3, std=0.11),
     "globals_only": ViewConfig(locals=0),
@@ -36,6 +37,13 @@ CONFIGS = {
         global_area=(1, 1e6), local_area=(1, 1e6), aspect=(1e-6, 1e6), scale_jitter=(0.1, 1e6),
         max_reduce=10, gain=(0, 1e6), offset=(-1e6, 1e6), blur_sigma_px=(0, 99), noise=(0, 1e6), std=1e-6,
     ),
+    "dinov2": ViewConfig(augmentation="dinov2"),
+    "turned_squares": ViewConfig(
+        augmentation="dinov2", rotate=True, organism_aware=True, max_reduce=1, max_tokens=(1 << 22, 1),
+        min_tokens=(1, 1), aspect=(1e-6, 1e6), global_area=(1e-6, 1e6),
+    ),
+    "colour": ViewConfig(hue=(-1, 1), saturation=(0, 1e6), grey_odds=0.3, solarize_odds=(0.5, 1)),
+    "specks": ViewConfig(specks=8, speck_odds=0.7, speck_radius=(0, 1), speck_depth=(0, 1), flip=False),
     "strongest_reduction": ViewConfig(max_reduce=1999, scale_jitter=(5.1e-4, 1e6), blur_sigma_px=(0, 0)),
 }  # fmt: skip
 
@@ -53,6 +61,7 @@ def images_like(heights: list[int], widths: list[int], seed: int) -> Sizes:
         um_per_px=um,
         background=draw.integers(0, 1 << 16, (n, 3), np.uint16),
         box=(draw.uniform(-0.5, 1.5, (n, 4)) * sides).clip(-(1 << 31), (1 << 31) - 1).astype(np.int32),
+        channels=draw.choice(np.array([1, 3], np.int8), n),
     )
 
 
@@ -90,21 +99,29 @@ def bounds(low: float, high: float) -> st.SearchStrategy[tuple[float, float]]:
     return st.tuples(number, number).map(sorted).map(tuple)
 
 
-ANY_CONFIG = st.builds(
-    ViewConfig,
+ANY = dict(
     locals=st.integers(0, 16),
     global_area=bounds(1e-6, 2),
     local_area=bounds(1e-6, 2),
     aspect=bounds(0.01, 100),
     rotate=st.booleans(),
+    flip=st.booleans(),
+    organism_aware=st.booleans(),
     scale_jitter=bounds(0.01, 100),
-    min_tokens=st.tuples(st.integers(1, 400), st.integers(1, 50)),
-    max_tokens=st.tuples(st.integers(400, 5000), st.integers(50, 500)),
+    min_tokens=st.tuples(st.integers(1, 400), st.integers(1, 49)),
     max_magnify=st.floats(1, 100),
     max_reduce=st.floats(1, 100),
     gain=bounds(0, 3),
     offset=bounds(-1, 1),
+    saturation=bounds(0, 3),
+    hue=bounds(-1, 1),
     photometric_odds=st.floats(0, 1),
+    grey_odds=st.floats(0, 1),
+    solarize_odds=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    specks=st.integers(0, 8),
+    speck_odds=st.floats(0, 1),
+    speck_radius=bounds(0, 1),
+    speck_depth=bounds(0, 1),
     invert_odds=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     blur=st.sampled_from(["paper", "released"]),
     blur_sigma_px=bounds(0, 5),
@@ -113,6 +130,11 @@ ANY_CONFIG = st.builds(
     subtract_background=st.booleans(),
     mean=st.floats(-1, 1),
     std=st.floats(0.01, 1),
+)
+SQUARES = st.tuples(st.integers(20, 70), st.integers(7, 22)).map(lambda sides: (sides[0] ** 2, sides[1] ** 2))
+CAPS = st.tuples(st.integers(400, 5000), st.integers(50, 500))
+ANY_CONFIG = st.builds(ViewConfig, **ANY, max_tokens=CAPS) | st.builds(
+    ViewConfig, **ANY, geometry=st.just("square"), max_tokens=SQUARES
 )
 
 
@@ -157,6 +179,28 @@ def test_a_plan_never_changes():
     views = plan_views(images, np.array([0, 1, 2], np.uint64), 5, 8, ViewConfig(locals=2))
     assert views.grid_IS2.reshape(3, -1).tolist() == PINNED_GRIDS
     assert views.map_IS23[1, 0].view(np.uint32).ravel().tolist() == PINNED_MAP
+
+
+BEFORE_COLOUR = ("grid_IS2", "map_IS23", "um_per_px_IS", "sigma_IS", "scale_IS", "bias_ISC", "noise_IS")
+PINNED = "d8e1778800ae141f009d7428688e76c6c38f62be57223d2e063d2bf262fc4f55"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plans_without_colour_and_specks_are_those_made_before_there_were_any(channels):
+    """The digest was made by the release before them."""
+    draw = np.random.default_rng(3)
+    images = replace(
+        sizes(*isiis_like(300), um_per_px=59.0),
+        bits=draw.choice(np.array([8, 16], np.int8), 300),
+        channels=draw.choice(np.array([1, channels], np.int8), 300),
+        background=draw.integers(0, 256, (300, 3)).astype(np.uint16),
+    )
+    config = ViewConfig() if channels == 1 else ViewConfig(saturation=(1, 1), hue=(0, 0))
+    views = plan_views(images, np.arange(300, dtype=np.uint64), 5, 14, config)
+    digest = hashlib.sha256()
+    for name in BEFORE_COLOUR:
+        digest.update(getattr(views, name).tobytes())
+    assert digest.hexdigest() == PINNED
 
 
 def test_strided_arrays_are_taken_too():

@@ -21,7 +21,11 @@ def test_whole_packs_show_every_row_once_in_order(budget):
     packs = list(whole_packs(images, 7, views=ViewConfig(), **options))
     assert np.concatenate([pack.row_I for pack in packs]).tolist() == list(range(300))
     planned = whole_views(images, 8, 256, 16, ViewConfig())
-    for name, theirs in (("grid_V2", "grid_IS2"), ("map_V23", "map_IS23"), ("bias_VC", "bias_ISC")):
+    fields = (
+        ("grid_V2", "grid_IS2"), ("map_V23", "map_IS23"), ("bias_VC", "bias_ISC"),
+        ("speck_VK4", "speck_ISK4"), ("colour_V33", "colour_IS33"), ("fold_VC", "fold_ISC"),
+    )  # fmt: skip
+    for name, theirs in fields:
         together = np.concatenate([getattr(pack, name) for pack in packs])
         np.testing.assert_array_equal(together, getattr(planned, theirs)[:, 0])
     for pack, after in zip(packs, [*packs[1:], None], strict=True):

@@ -9,7 +9,7 @@ from PIL import Image
 from aqqua.instruments.tree import open_tree
 from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
-from aqqua.plan.views import Views, plan_views
+from aqqua.plan.views import NO_FOLD, Views, plan_views
 from aqqua.store.content import describe
 from aqqua.store.sizes import Sizes
 
@@ -58,7 +58,8 @@ def pack_of(sizes: Sizes, views: Views, visits: np.ndarray) -> Pack:
     count = views.grid_IS2.shape[1]
 
     def by_view(values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values.swapaxes(0, 1).reshape(-1, *values.shape[2:]))
+        n_images, n_views, *rest = values.shape
+        return np.ascontiguousarray(values.swapaxes(0, 1).reshape(n_views * n_images, *rest))
 
     grid = by_view(views.grid_IS2)
     tokens = int(grid.prod(axis=1).sum())
@@ -76,6 +77,9 @@ def pack_of(sizes: Sizes, views: Views, visits: np.ndarray) -> Pack:
         scale_V=by_view(views.scale_IS),
         bias_VC=by_view(views.bias_ISC),
         noise_V=by_view(views.noise_IS),
+        speck_VK4=by_view(views.speck_ISK4),
+        colour_V33=by_view(views.colour_IS33),
+        fold_VC=by_view(views.fold_ISC),
         key_V=key.ravel(),
         mask_N=np.zeros(tokens, bool),
         masked_M=np.zeros(0, np.int64),
@@ -103,6 +107,9 @@ def one_view(
     scale: float = 1.0,
     bias: tuple[float, float, float] = (0.0, 0.0, 0.0),
     noise: float = 0.0,
+    specks: tuple[tuple[float, float, float, float], ...] = (),
+    colour: object = ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    fold: tuple[float, float, float] = (NO_FOLD, NO_FOLD, NO_FOLD),
     visit: int = 0,
 ) -> Pack:
     """One view of one image, every number of it given."""
@@ -114,6 +121,9 @@ def one_view(
         scale_IS=np.full((1, 1), scale, np.float32),
         bias_ISC=np.array([[bias]], np.float32),
         noise_IS=np.full((1, 1), noise, np.float32),
+        speck_ISK4=np.array(specks, np.float32).reshape(1, 1, len(specks), 4),
+        colour_IS33=np.array(colour, np.float32).reshape(1, 1, 3, 3),
+        fold_ISC=np.array(fold, np.float32).reshape(1, 1, 3),
     )
     return pack_of(sizes_of([image], background), views, np.array([visit], np.uint64))
 

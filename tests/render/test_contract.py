@@ -24,6 +24,9 @@ RENDERERS = {
 }
 ALL = pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS.keys())
 ZEROS = np.zeros((20, 30), np.uint8)
+NUMBERS = [
+    "map_V23", "sigma_V", "scale_V", "bias_VC", "noise_V", "speck_VK4", "colour_V33", "fold_VC",
+]  # fmt: skip
 SPOILT_SIZES = {"height", "width", "channels", "bits", "background"}
 
 
@@ -75,6 +78,12 @@ WRONG = {
     "sigma 1e9": ({"sigma_V": single(1e9)}, "sigma of view 0 must be 0 to 1000 px, got 1000000000.0"),
     "no sigma": ({"sigma_V": single()}, r"sigma_V must be float32 \[1\], got float32 \[0\]; take it from a"),
     "double": ({"scale_V": np.ones(1)}, r"scale_V must be float32 \[1\], got float64 \[1\]"),
+    "nine specks": ({"speck_VK4": np.zeros((1, 9, 4), np.float32)}, r"must be float32 \[1, 0 to 8, 4\]"),
+    "specks of 3": ({"speck_VK4": np.zeros((1, 2, 3), np.float32)}, r"got float32 \[1, 2, 3\]; take it"),
+    "double specks": ({"speck_VK4": np.zeros((1, 2, 4))}, r"speck_VK4 must be .*, got float64 \[1, 2, 4\]"),
+    "flat specks": ({"speck_VK4": np.zeros((1, 4), np.float32)}, r"speck_VK4 must be .* got float32 \[1, 4"),
+    "colour of 2": ({"colour_V33": np.zeros((1, 2, 3), np.float32)}, r"colour_V33 must be .* \[1, 3, 3\]"),
+    "one fold": ({"fold_VC": single(1)}, r"fold_VC must be float32 \[1, 3\], got float32 \[1\]"),
     "no patches": ({"grid_V2": np.array([[0, 3]], np.int32)}, "view 0 must be 1 patch to .*, got 0 x 3"),
     "less": ({"grid_V2": np.array([[-2, 3]], np.int32)}, "view 0 must be 1 patch to .*, got -2 x 3; lower"),
     "least": ({"grid_V2": np.array([[-2, -3]], np.int32)}, "view 0 must be 1 patch to .*, got -2 x -3"),
@@ -103,9 +112,9 @@ def test_what_is_wrong_is_said(render, changes, message):
 
 @ALL
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("field", ["map_V23", "sigma_V", "scale_V", "bias_VC", "noise_V"])
+@pytest.mark.parametrize("field", NUMBERS)
 def test_numbers_must_be_finite(render, field, number):
-    pack = one_view(ZEROS, (2, 3))
+    pack = one_view(ZEROS, (2, 3), specks=((1, 1, 0, 0),))
     spoilt = getattr(pack, field).copy()
     spoilt.flat[-1] = number
     message = f"^render: {field} of view 0 must be finite, got {number}; plan the pack again"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from made_packs import made_image, one_view, unpatched
+from PIL import Image, ImageOps
 
+from aqqua.plan import colour
 from aqqua.plan.pack import Pack
 from aqqua.render.reference import noise, patchify, prefilter, render_reference
 
@@ -15,6 +17,7 @@ RNG = np.random.default_rng(1)
 GREY = made_image(RNG, 16, 24, np.uint8, colour=False)
 COLOUR = made_image(RNG, 16, 24, np.uint8, colour=True)
 GRID = (2, 3)  # of both images, at scale 1
+LUMA = np.array(colour.LUMA)
 
 
 def shown(pack: Pack, image: np.ndarray, channels: int = 1) -> np.ndarray:
@@ -90,6 +93,67 @@ def test_colour_becomes_luma_and_grey_is_repeated():
     np.testing.assert_allclose(shown(one_view(COLOUR, GRID), COLOUR)[..., 0], luma, atol=1e-6)
     thrice = shown(one_view(GREY, GRID), GREY, 3)
     assert np.array_equal(thrice, np.repeat(GREY[..., None] / np.float32(255), 3, axis=2))
+
+
+def test_a_speck_is_a_disc_with_a_soft_rim():
+    """Pixel by pixel, by hand: a share of the way from the level there to the speck's."""
+    pack = one_view(GREY, GRID, specks=((10.5, 7.25, 3.0, 0.25), (1.5, 1.5, 0.0, 1.0)))
+    expected = GREY / 255
+    for i in range(16):
+        for j in range(24):
+            distance = math.hypot(j + 0.5 - 10.5, i + 0.5 - 7.25)
+            share = min(max(3.5 - distance, 0), 1)
+            expected[i, j] += share * (0.25 - expected[i, j])
+    np.testing.assert_allclose(shown(pack, GREY)[..., 0], expected, atol=1e-6)
+    assert expected[7, 10] == 0.25
+
+
+def test_specks_lie_one_over_the_other_in_their_order():
+    both = ((8.5, 8.5, 4.0, 0.0), (8.5, 8.5, 2.0, 1.0))
+    for specks, middle in ((both, 1), (both[::-1], 0)):
+        seen = shown(one_view(GREY, GRID, specks=specks), GREY)[..., 0]
+        assert seen[8, 8] == middle
+        assert seen[8, 11] == 0
+
+
+def test_a_colour_is_mixed_by_rows_of_the_matrix():
+    matrix = np.array([[0.5, 0.2, 0.3], [0, 1, 0], [1, -1, 1]])
+    seen = shown(one_view(COLOUR, GRID, colour=matrix), COLOUR, 3)
+    np.testing.assert_allclose(seen, COLOUR / 255 @ matrix.T, atol=1e-6)
+    luma = COLOUR / 255 @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(shown(one_view(COLOUR, GRID, colour=matrix), COLOUR)[..., 0], luma, atol=1e-6)
+
+
+def test_a_fold_at_one_half_is_pillows_solarize():
+    pack = one_view(COLOUR, GRID, fold=(1.0, 1.0, 1.0))
+    solarized = np.asarray(ImageOps.solarize(Image.fromarray(COLOUR), 128))
+    np.testing.assert_allclose(shown(pack, COLOUR, 3), solarized / 255, atol=1e-6)
+
+
+def test_what_is_done_to_a_value_comes_in_order():
+    """Specks, colour, light, fold: any two in another order would give another value."""
+    matrix = np.array([[0.5, 0.4, 0.3], [0.1, 1.1, 0.2], [0.3, -0.2, 1]])
+    bias, fold = np.array([-0.2, 0.1, 0.3]), np.array([0.9, 0.5, 0.7])
+    pack = one_view(
+        COLOUR,
+        GRID,
+        specks=((12, 8, 40, 0.3),),
+        colour=matrix,
+        scale=-1.7,
+        bias=tuple(bias),
+        fold=tuple(fold),
+    )
+    lit = np.full(3, 0.3) @ matrix.T * -1.7 + bias  # the speck covers all
+    expected = np.broadcast_to(np.minimum(lit, fold - lit), (16, 24, 3))
+    np.testing.assert_allclose(shown(pack, COLOUR, 3), expected, atol=1e-6)
+    grey = LUMA @ bias - 1.7 * 0.3
+    np.testing.assert_allclose(shown(pack, COLOUR)[..., 0], min(grey, LUMA @ fold - grey), atol=1e-6)
+
+
+def test_a_value_far_out_is_not_folded_where_nothing_is():
+    pack = one_view(GREY, GRID, scale=3e38)
+    expected = GREY / np.float32(255) * np.float32(3e38)
+    assert np.array_equal(shown(pack, GREY)[..., 0], expected)
 
 
 def test_patches_are_row_major_and_channels_last():

@@ -48,6 +48,15 @@ def test_made_images_agree(dtype, colour, channels):
     agree(small_pack(images), images, P, channels)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("dtype", "colour"), [(np.uint8, True), (np.uint16, False)])
+def test_all_that_a_view_may_be_agrees(dtype, colour, channels):
+    rng = np.random.default_rng(7)
+    images = [made_image(rng, *sides, dtype, colour) for sides in ((17, 30), (9, 5))]
+    looks = {"specks": 3, "speck_odds": 1, "speck_radius": (0.1, 0.4), "grey_odds": 0.2, "hue": (-0.5, 0.5)}
+    agree(small_pack(images, solarize_odds=(0.5, 0.5), **looks), images, P, channels)
+
+
 def test_real_images_agree(real_data):
     images = real_images(real_data / "isiis-ndsb.zip", 2, largest_side=60)
     agree(small_pack(images, 14), images, 14, 1, dtype=torch.bfloat16)

@@ -15,13 +15,14 @@ arithmetic, not yet a measurement. A blur into a workspace would take 2·(2r + 1
 pixels, but of the bounding box of a turned view, through memory in float32 and in a second launch. A view
 reduced to z of its size takes r ~ 6/z: 144/z² gathers here, 12/z³ there, so that the gain is least where
 views are dearest: 4 at z = 1, none at z = 1/12. With 3 channels each channel is a value of its own: the
-reads of colour lie side by side, and so do the writes.
+reads of colour lie side by side, and so do the writes. Where a view's colours are mixed, each value walks all
+three channels. What follows (specks, light, fold, noise) is a few instructions for each value.
 
 Points are in float32, each product rounded before it is added, as the specification does it (a point
 3,000 px out would move by 1/4096 px else, which shows at an edge): hence fma(a, b, 0), which no compiler
 merges with what follows.
 
-Dimension key:  B bytes, I images, V views, U programs, P patch side, C channels of the model.
+Dimension key:  B bytes, I images, V views, K specks, U programs, P patch side, C channels of the model.
 Names:          i_ index, o_ offsets, m_ mask, b_ values held by one program.
 Specification:  reference.py. Launched by op.py. Test: tests/kernels/test_render.py.
 """
@@ -86,12 +87,25 @@ def bell(k, reach, fall):
 
 @triton.jit
 @no_type_check
-def scale_of(scale_ptr, wide, reach, fall):
-    """A view's scale for sums of raw levels, weighted by what is not normalised yet."""
+def unit_of(wide, reach, fall):
+    """What makes a level in [0, 1] of a sum of raw levels, weighted by what is not normalised yet."""
     mass = 0.0
     for t in range(0, 2 * reach + 1):
         mass += bell(t - reach, reach, fall)
-    return tl.load(scale_ptr) / (tl.where(wide, 65535.0, 255.0) * mass * mass)
+    return 1.0 / (tl.where(wide, 65535.0, 255.0) * mass * mass)
+
+
+@triton.jit
+@no_type_check
+def cover(b_value, b_grey, b_column, b_row, speck_ptr, specks):
+    """Levels under the specks of a view. `b_grey` is what became of a grey of 1, which a speck is."""
+    for s in range(0, specks):
+        b_right, b_down = b_column - tl.load(speck_ptr + 4 * s), b_row - tl.load(speck_ptr + 4 * s + 1)
+        radius, level = tl.load(speck_ptr + 4 * s + 2), tl.load(speck_ptr + 4 * s + 3)
+        b_distance = tl.sqrt_rn(tl.fma(b_right, b_right, 0.0) + tl.fma(b_down, b_down, 0.0))
+        b_share = tl.minimum(tl.maximum(radius + 0.5 - b_distance, 0.0), 1.0)
+        b_value += tl.where(radius > 0.0, b_share, 0.0) * (level * b_grey - b_value)
+    return b_value
 
 
 @triton.jit
@@ -154,10 +168,18 @@ def narrow(x, dtype: tl.constexpr):
 
 @triton.jit
 @no_type_check
+def spread(o_e, columns, P: tl.constexpr, C: tl.constexpr):
+    """Row, column and channel of a view's values in the order of its patch rows."""
+    patch, pixel, channel = o_e // (P * P * C), o_e % (P * P * C) // C, o_e % C
+    return patch // columns * P + pixel // P, patch % columns * P + pixel % P, channel
+
+
+@triton.jit
+@no_type_check
 def render_kernel(
     pixels_ptr, offset_ptr, height_ptr, width_ptr, channels_ptr, bits_ptr, background_ptr,
-    image_ptr, grid_ptr, map_ptr, sigma_ptr, reach_ptr, scale_ptr, bias_ptr, noise_ptr, key_ptr, row_ptr,
-    tile_ptr, first_ptr, out_ptr,
+    image_ptr, grid_ptr, map_ptr, sigma_ptr, reach_ptr, scale_ptr, bias_ptr, noise_ptr, key_ptr,
+    speck_ptr, colour_ptr, coloured_ptr, fold_ptr, row_ptr, tile_ptr, first_ptr, out_ptr, specks,
     P: tl.constexpr, C: tl.constexpr, BLOCK_E: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_E values of one view, in the order of its patch rows."""
@@ -168,9 +190,7 @@ def render_kernel(
     first_e, o_block = (i_u - tl.load(first_ptr + i_v)) * BLOCK_E, tl.arange(0, BLOCK_E)
     o_e, left_e = first_e + o_block, tl.load(grid_ptr + 2 * i_v) * columns * (P * P * C) - first_e
     m_e = o_block < left_e
-    patch, pixel, channel = o_e // (P * P * C), o_e % (P * P * C) // C, o_e % C
-    row, column = patch // columns * P + pixel // P, patch % columns * P + pixel % P
-
+    row, column, channel = spread(o_e, columns, P, C)
     height, width = tl.load(height_ptr + i_i), tl.load(width_ptr + i_i)
     stored, wide = tl.load(channels_ptr + i_i), tl.load(bits_ptr + i_i) == 16
     sigma, reach = tl.load(sigma_ptr + i_v), tl.load(reach_ptr + i_v)
@@ -181,15 +201,8 @@ def render_kernel(
     b_top, b_down = locate(map_ptr + 6 * i_v + 3, b_column, b_row, reach, height)
     b_top = tl.where(m_e, b_top, -(1 << 30))  # so that nothing is loaded beyond the view's last value
 
-    # First what is added to the pixels: one sum takes fewer registers than its parts.
-    b_value = normal(tl.load(key_ptr + i_v), (row * (columns * P) + column).to(tl.uint32))
-    b_value = b_value * tl.load(noise_ptr + i_v)
-    if C == 1:
-        b_value += luma_of(bias_ptr + 3 * i_v)
-    else:
-        b_value += tl.load(bias_ptr + 3 * i_v + channel)
-
     bytes_ptr = pixels_ptr + tl.load(offset_ptr + i_i)  # int64: the pixels of a pack may pass 2**31 bytes
+    b_value, b_grey = b_across * 0.0, 1.0
     if C == 1:
         for c in range(0, stored):
             b_background = background_of(background_ptr + 3 * i_i, c, stored)
@@ -197,15 +210,34 @@ def render_kernel(
                 bytes_ptr, wide, b_left, b_top, b_across, b_down, c, b_background,
                 height, width, stored, reach, fall,
             )  # fmt: skip
-            share = tl.where(stored == 1, 1.0, luma_share(c))
-            b_value += b_plane * (share * scale_of(scale_ptr + i_v, wide, reach, fall))
+            b_value += b_plane * tl.where(stored == 1, 1.0, luma_share(c))
+        b_bias, b_fold = luma_of(bias_ptr + 3 * i_v), luma_of(fold_ptr + 3 * i_v)
     else:
-        b_background = tl.load(background_ptr + 3 * i_i + channel)
-        b_stored = tl.where(stored == 1, 0, channel)  # grey is repeated
-        b_plane = gather(
-            bytes_ptr, wide, b_left, b_top, b_across, b_down, b_stored, b_background,
-            height, width, stored, reach, fall,
-        )  # fmt: skip
-        b_value += b_plane * scale_of(scale_ptr + i_v, wide, reach, fall)
+        # A value is made of its own channel; of a view whose colours are mixed, of all three.
+        mixed = tl.load(coloured_ptr + i_v) != 0
+        b_grey = b_across * 0.0
+        for c in range(0, tl.where(mixed, 3, 1)):
+            b_from = tl.where(mixed, c, channel)
+            b_background = tl.load(background_ptr + 3 * i_i + b_from)
+            b_stored = tl.where(stored == 1, 0, b_from)  # grey is repeated
+            b_plane = gather(
+                bytes_ptr, wide, b_left, b_top, b_across, b_down, b_stored, b_background,
+                height, width, stored, reach, fall,
+            )  # fmt: skip
+            b_share = tl.where(mixed, tl.load(colour_ptr + 9 * i_v + 3 * channel + c), 1.0)
+            b_value += b_plane * b_share
+            b_grey += b_share
+        b_bias, b_fold = tl.load(bias_ptr + 3 * i_v + channel), tl.load(fold_ptr + 3 * i_v + channel)
+    b_value *= unit_of(wide, reach, fall)
+    # Worked out anew from a number that the compiler cannot know to be the same: kept through the loops
+    # above, these would take registers that the gathers need.
+    again_e = (i_u - tl.load(first_ptr + i_v, volatile=True)) * BLOCK_E + o_block
+    row, column, _ = spread(again_e, columns, P, C)
+    b_column, b_row = column.to(tl.float32) + 0.5, row.to(tl.float32) + 0.5
+    b_value = cover(b_value, b_grey, b_column, b_row, speck_ptr + 4 * specks * i_v, specks)
+    b_value = b_value * tl.load(scale_ptr + i_v) + b_bias
+    b_value = tl.minimum(b_value, b_fold - b_value)
+    b_noise = normal(tl.load(key_ptr + i_v), (row * (columns * P) + column).to(tl.uint32))
+    b_value += b_noise * tl.load(noise_ptr + i_v)
     out_ptr += tl.load(row_ptr + i_v) * (P * P * C) + first_e  # int64: N rows may pass 2**31 values
     tl.store(out_ptr + o_block, narrow(b_value, out_ptr.dtype.element_ty), mask=o_block < left_e)

@@ -16,14 +16,16 @@ NUM_WARPS = 4
 def _render(
     pixels: Tensor, offset: Tensor, height: Tensor, width: Tensor, channels: Tensor, bits: Tensor,
     background: Tensor, image: Tensor, grid: Tensor, map_: Tensor, sigma: Tensor, reach: Tensor,
-    scale: Tensor, bias: Tensor, noise: Tensor, key: Tensor, row: Tensor, tile: Tensor, first: Tensor,
-    rows: int, patch_px: int, model_channels: int, dtype: torch.dtype,
+    scale: Tensor, bias: Tensor, noise: Tensor, key: Tensor, speck: Tensor, colour: Tensor, coloured: Tensor,
+    fold: Tensor, row: Tensor, tile: Tensor, first: Tensor, rows: int,
+    patch_px: int, model_channels: int, dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     out = pixels.new_empty(rows, patch_px * patch_px * model_channels, dtype=dtype)
     launch(
         kernel.render_kernel, (tile.shape[0],),
         pixels, offset, height, width, channels, bits, background, image, grid, map_,
-        sigma, reach, scale, bias, noise, key, row, tile, first, out,
+        sigma, reach, scale, bias, noise, key, speck, colour, coloured, fold, row, tile, first, out,
+        speck.shape[1],
         P=patch_px, C=model_channels, BLOCK_E=BLOCK_E, num_warps=NUM_WARPS,
     )  # fmt: skip
     return out
@@ -36,6 +38,7 @@ def render(scene: Scene, patch_px: int, channels: int, dtype: torch.dtype) -> Te
     return _render(
         scene.pixels_B, scene.offset_I, scene.height_I, scene.width_I, scene.channels_I, scene.bits_I,
         scene.background_I3, scene.image_V, scene.grid_V2, scene.map_V23, scene.sigma_V, scene.reach_V,
-        scene.scale_V, scene.bias_V3, scene.noise_V, scene.key_V, scene.row_V, scene.tile_U, scene.first_V,
-        scene.rows, patch_px, channels, dtype,
+        scene.scale_V, scene.bias_V3, scene.noise_V, scene.key_V, scene.speck_VK4, scene.colour_Z33,
+        scene.coloured_V, scene.fold_V3, scene.row_V, scene.tile_U, scene.first_V, scene.rows,
+        patch_px, channels, dtype,
     )  # fmt: skip

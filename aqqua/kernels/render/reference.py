@@ -55,14 +55,27 @@ def _view(scene: Scene, v: int, plane: tuple[Tensor, Tensor], patch_px: int) -> 
     down = _weights(y.flatten(), image_CHW.shape[1], reach, sigma)
     difference = image_CHW - background_C[:, None, None]
     values = torch.einsum("ph,chw,pw->cp", down, difference, across) + background_C[:, None]
-    bias_C = scene.bias_V3[v].double()
+    values = _cover(values, column.expand(height, -1).flatten(), row.expand(-1, width).flatten(), scene, v)
+    bias_C, fold_C = scene.bias_V3[v].double(), scene.fold_V3[v].double()
     if len(values) == 1:
-        bias_C = (bias_C * bias_C.new_tensor(LUMA)).sum(0, keepdim=True)
+        bias_C, fold_C = ((c * c.new_tensor(LUMA)).sum(0, keepdim=True) for c in (bias_C, fold_C))
+    else:
+        values = scene.colour_Z33[v].double() @ values
     values = values * float(scene.scale_V[v]) + bias_C[:, None]
+    values = torch.minimum(values, fold_C[:, None] - values)
     if scene.noise_V[v]:
         values = values + float(scene.noise_V[v]) * _noise(int(scene.key_V[v]), height * width, x.device)
     grid = values.reshape(-1, height // patch_px, patch_px, width // patch_px, patch_px)
     return grid.permute(1, 3, 2, 4, 0).reshape(-1, patch_px * patch_px * len(values)).float()
+
+
+def _cover(values_Cp: Tensor, column_p: Tensor, row_p: Tensor, scene: Scene, v: int) -> Tensor:
+    """Levels under the specks of a view, one after the other."""
+    for x, y, radius, level in scene.speck_VK4[v].double():
+        if radius > 0:
+            share = (radius + 0.5 - torch.hypot(column_p.double() - x, row_p.double() - y)).clamp(0, 1)
+            values_Cp = values_Cp + share * (level - values_Cp)
+    return values_Cp
 
 
 def _weights(at_p: Tensor, side: int, reach: int, sigma: float) -> Float[Tensor, "p side"]:

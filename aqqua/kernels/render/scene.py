@@ -1,7 +1,7 @@
 """What the render kernel draws: images, views of them, and which program does which part of which view.
 
-Letter key: B bytes, I images, V views, U programs, P patch side, C channels of the model, N patch rows,
-F = P·P·C values of a patch row. Test: tests/kernels/test_render.py.
+Letter key: B bytes, I images, V views, K specks of a view, U programs, P patch side, C channels of the model,
+N patch rows, F = P·P·C values of a patch row. Test: tests/kernels/test_render.py.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,13 @@ class Scene:
         map_V23: output px -> source px, as aqqua.plan.views.Views says. Any finite number.
         sigma_V: of the Gaussian, source px.
         reach_V: of the Gaussian, source px: `reach` of sigma_V.
-        scale_V, bias_V3, noise_V: a value is scale · level in [0, 1] + bias + noise · normal number.
+        scale_V, bias_V3, noise_V: a value is y = scale · level in [0, 1] + bias, the smaller one of y and
+            fold - y, plus noise · normal number.
         key_V: the bits of the 64-bit key of a view's noise.
+        speck_VK4: x, y and radius of each speck in output px, its level in [0, 1]; none of radius 0.
+        colour_Z33: out channel, in channel; after the specks. Z is V, or 0 for a model of one channel.
+        coloured_V: 1 where colour_Z33 is not the identity, else 0.
+        fold_V3: 1e30 for none.
         row_V: first of its patch rows in the output.
         tile_U, first_V: `tiles` of grid_V2 and reach_V.
         rows: N, the patch rows of all views.
@@ -54,6 +59,10 @@ class Scene:
     bias_V3: Float32[Tensor, "V 3"]
     noise_V: Float32[Tensor, " V"]
     key_V: Int64[Tensor, " V"]
+    speck_VK4: Float32[Tensor, "V K 4"]
+    colour_Z33: Float32[Tensor, "Z 3 3"]
+    coloured_V: Int32[Tensor, " V"]
+    fold_V3: Float32[Tensor, "V 3"]
     row_V: Int64[Tensor, " V"]
     tile_U: Int32[Tensor, " U"]
     first_V: Int32[Tensor, " V"]
