@@ -1,7 +1,7 @@
 """The two graphs: files to pages, and pages with their plan to patch rows. Pure functions of graph nodes.
 
 Letters: H, W rows and columns of an image or view, C channels, P patch side, K specks, F = P·P·C.
-Test: tests/dali_pipelines/test_decode.py, test_render.py.
+Test: tests/dali_pipelines/test_decode.py, test_dali_renderer.py.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ stands in the plan. It agrees with the specification within docs/dali.md's toler
 the sampling, since DALI steps from pixel to pixel in float32 where the others multiply.
 
 Letters: I images, V views, N patch rows, F = P·P·C values of a row.
-Test: tests/dali_pipelines/test_render.py. Timing: bench/data/dali.py.
+Test: tests/dali_pipelines/test_dali_renderer.py. Timing: bench/data/dali.py.
 """
 
 from collections.abc import Callable

@@ -105,8 +105,8 @@ def test_every_picture_of_the_augmentation_page_is_drawn_small_and_shown(tmp_pat
 def test_config_keys_named_in_the_pages_exist():
     known = set(keys(PretrainConfig))
     sections = "data|views|masks|model|objective|teacher|optim|train"
-    pages = ("docs/training.md", "docs/own-data.md", "docs/augmentation.md", "docs/dali.md", "README.md")
-    for page in pages:
+    pages = ("augmentation", "cost", "dali", "own-data", "training")
+    for page in (*(f"docs/{name}.md" for name in pages), "README.md"):
         if not (ROOT / page).exists():
             continue
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every command of README.md, docs/own-data.md and docs/dali.md is run, on small sample data, page by page.
+"""Every command of README.md and of three pages of docs is run, on small sample data, page by page.
 
 Run are blocks marked `sh` and `python`; a `yaml` block is written to the file its first line names.
 Not run are lines of make, git, pip, python -m venv, and those with `# not run`. What a page calls its
@@ -24,7 +24,7 @@ from aqqua.sample import write_sample
 from aqqua.train.settings import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/own-data.md", "docs/dali.md")
+PAGES = ("README.md", "docs/own-data.md", "docs/dali.md", "docs/cost.md")
 NOT_RUN = re.compile(r"(make|git|pip|python3? -m venv)\b|.*# not run")
 BLOCK = re.compile(r"^```(sh|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = [

@@ -17,7 +17,7 @@ PIPELINES = PACKAGE.parent / "dali_pipelines"
 # Who may import whom: a room may import those before it in its chain. `train` joins both chains.
 DATA = ["instruments", "store", "plan", "render"]
 NETWORK = ["kernels", "model", "objective"]
-TOP = ["train", "launch", "curate", "evaluate", "downstream", "explore", "doctor", "ingest", "cli"]
+TOP = ["train", "cost", "launch", "curate", "evaluate", "downstream", "explore", "doctor", "ingest", "cli"]
 ALLOWED: dict[str, set[str]] = {
     **{room: set(DATA[:i]) for i, room in enumerate(DATA)},
     **{room: set(NETWORK[:i]) for i, room in enumerate(NETWORK)},

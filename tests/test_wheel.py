@@ -40,7 +40,7 @@ def test_the_wheel_holds_all_that_runs(checkout):
     (wheel,) = (checkout / "out").glob("aqqua-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    data = {"instruments/registry.yaml", "launch/sites/horeka.yaml"}
+    data = {"instruments/registry.yaml", "launch/sites/horeka.yaml", "cost/facts.yaml"}
     assert {"aqqua/py.typed", "aqqua/_core.pyi", *(f"aqqua/{name}" for name in data)} <= names
     assert {f"aqqua/configs/{name}" for name in CONFIGS} <= names
     assert sum(name.startswith("aqqua/_core.") and name.endswith(".so") for name in names) == 1

@@ -1,4 +1,4 @@
-"""The verb that shows what training will see: plan."""
+"""The verb that looks ahead: plan, of what a run will see (a dataset) or of what it will cost (a config)."""
 
 import argparse
 from pathlib import Path
@@ -8,36 +8,103 @@ from aqqua.cli.training import config_file
 from aqqua.cli.verb import add_verb, answer
 
 if TYPE_CHECKING:
+    from aqqua.cost.machines import Kind
     from aqqua.train.settings import PretrainConfig
+
+YAML = (".yaml", ".yml")
+BLOCKED = 2  # exit code: a run that something is in the way of
+OF_VIEWS = ("show", "out", "config", "seed", "visit")
+OF_COST = ("nodes", "cluster", "partition", "gpus_per_node", "tokens", "grant")
 
 
 def add_plan(verbs: Any) -> None:
     """Declare `aqqua plan`."""
-    parser = add_verb(verbs, "plan", _run_plan, "a page that shows the training views of real images",
+    parser = add_verb(verbs, "plan", _run_plan, "what a run will see of a dataset, or what it will cost",
                       "aqqua plan dataset --show 8 --out page.html --config configs/sample.yaml "
-                      "views.locals=4")  # fmt: skip
-    parser.add_argument("dataset", type=Path)
+                      "views.locals=4\n          aqqua plan configs/isiis_s.yaml --cluster horeka "
+                      "--nodes 1..32 data.lanes=128")  # fmt: skip
+    parser.add_argument("what", type=Path, help="dataset: its training views; YAML file of a run: its cost")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example views.noise=[0,0.1]")
-    parser.add_argument("--show", type=int, default=8, metavar="N", help="so many images (default 8)")
-    parser.add_argument("--out", type=Path, required=True, help="new file, .html")
-    parser.add_argument("--config", type=Path, help="YAML file of a run (default: every key's default)")
-    parser.add_argument("--seed", type=int, help="of the run (default: the config's)")
-    parser.add_argument(
-        "--visit", type=int, default=0, help="visits of each image before this one (default 0)"
+    views = parser.add_argument_group("views of a dataset, drawn on a page")
+    views.add_argument("--show", type=int, metavar="N", help="so many images (default 8)")
+    views.add_argument("--out", type=Path, help="new file, .html")
+    views.add_argument("--config", type=Path, help="YAML file of a run (default: every key's default)")
+    views.add_argument("--seed", type=int, help="of the run (default: the config's)")
+    views.add_argument("--visit", type=int, help="visits of each image before this one (default 0)")
+    cost = parser.add_argument_group("cost of a run, worked out without a GPU")
+    cost.add_argument("--nodes", help="4, 1,2,8 or 1..32 (default: one GPU; with --cluster one node)")
+    cost.add_argument("--cluster", help="horeka, or a YAML file with the facts of another")
+    cost.add_argument("--partition", help="(default: the cluster's)")
+    cost.add_argument("--gpus-per-node", type=int, help="(default: all of a node)")
+    cost.add_argument(
+        "--tokens", help="in the place of a dataset: isiis, law, or patches of a view, as 60,20"
     )
+    cost.add_argument("--grant", type=float, metavar="GPU-HOURS", help="of which the run's share is said")
 
 
 def _run_plan(parsed: argparse.Namespace) -> int:
+    costs = parsed.what.suffix.lower() in YAML
+    stray = [name for name in (OF_VIEWS if costs else OF_COST) if getattr(parsed, name) is not None]
+    if stray:
+        option = "--" + stray[0].replace("_", "-")
+        meant = "a dataset" if costs else "the YAML file of a run"
+        raise ValueError(f"plan: {option} needs {meant}, got {parsed.what}; leave it out, or name {meant}")
+    return _cost(parsed) if costs else _show(parsed)
+
+
+def _cost(parsed: argparse.Namespace) -> int:
+    from aqqua.cost.plan import Question, make_plan
+    from aqqua.cost.table import lines, values
+
+    kind, confirm = _kind(parsed)
+    question = Question(
+        config_file(parsed.what), tuple(parsed.overrides), parsed.nodes, kind, parsed.gpus_per_node, confirm,
+        parsed.tokens, parsed.grant,
+    )  # fmt: skip
+    plan = make_plan(question)
+    answer(parsed, values(plan), lines(plan))
+    return BLOCKED if plan.blockers else 0
+
+
+def _kind(parsed: argparse.Namespace) -> "tuple[Kind | None, tuple[str, ...]]":
+    """The nodes of the cluster that is named, and what of its facts is to be confirmed; no cluster: None."""
+    from aqqua.cost.machines import Kind
+    from aqqua.launch.site import load_site
+
+    if parsed.cluster is None:
+        if parsed.partition is not None:
+            raise ValueError(
+                f"plan: --partition needs --cluster, got {parsed.partition} alone; name the cluster"
+            )
+        return None, ()
+    try:
+        site = load_site(parsed.cluster)
+        name = parsed.partition or site.default_partition
+        of = site.partition(name)
+    except ValueError as error:  # names the verb that asks for clusters most often
+        raise ValueError(str(error).removeprefix("launch: ")) from error
+    if of.gpu is None:
+        raise ValueError(f"plan: the partition must have GPUs, got {name} of {site.name}; choose another")
+    gpus = of.gpus_per_node if parsed.gpus_per_node is None else parsed.gpus_per_node
+    if not 1 <= gpus <= of.gpus_per_node:
+        raise ValueError(
+            f"plan: --gpus-per-node must be 1 to {of.gpus_per_node} in {name}, got {gpus}; ask for fewer"
+        )
+    return Kind(of.gpu, gpus, of.nodes, name), tuple(site.confirm)
+
+
+def _show(parsed: argparse.Namespace) -> int:
     _check_out(parsed.out)
     from aqqua.explore.page import write_page
     from aqqua.explore.shown import show
     from aqqua.progress import Bar
     from aqqua.store.read import Dataset
 
-    dataset, config = Dataset.open(parsed.dataset), _config(parsed)
-    with Bar("plan", parsed.show, "images") as bar:
-        shown = show(dataset, config, parsed.show, parsed.visit, lambda done: bar.update(done))
-    size = write_page(shown, parsed.dataset.resolve().name, config, parsed.visit, parsed.out)
+    count, visit = parsed.show if parsed.show is not None else 8, parsed.visit or 0
+    dataset, config = Dataset.open(parsed.what), _config(parsed)
+    with Bar("plan", count, "images") as bar:
+        shown = show(dataset, config, count, visit, lambda done: bar.update(done))
+    size = write_page(shown, parsed.what.resolve().name, config, visit, parsed.out)
     views = sum(len(image.views) for image in shown.images)
     values = {"out": str(parsed.out), "images": len(shown.images), "views": views, "bytes": size}
     answer(
@@ -46,8 +113,10 @@ def _run_plan(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path | None) -> None:
     """Before the work, not after it."""
+    if out is None:
+        raise ValueError("plan: a page of views needs a place, got no --out; give --out page.html")
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(
             f"plan: --out must end in .html, got {out}; for a PNG open the page and take a picture of it"

@@ -1,0 +1,69 @@
+"""Bytes on one GPU, part by part. Letters: P parameters, N ranks. Test: tests/cost/test_memory.py."""
+
+from dataclasses import dataclass
+
+from aqqua.cost.activations import PackShape, Saving, loss_work_bytes, pack_bytes, teacher_bytes
+from aqqua.cost.engines import Engine
+from aqqua.cost.parameters import Parameters
+from aqqua.model.config import ModelConfig
+from aqqua.objective.ssl import ObjectiveConfig
+
+# DeepSpeed's reduce_bucket_size and allgather_bucket_size: so many values, of 2 bytes. Source: its
+# documentation.
+BUCKET_VALUES = 500_000_000
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    teacher: float
+    copies: float  # weights as products take them, gathered weights, buckets of collectives
+    inputs: float  # patch rows of all packs of a rank
+    activations: float  # of one pack
+    teacher_logits: float  # of all packs of a rank: Sinkhorn waits for the last one
+    losses: float  # for a moment, at the end of a pack's forward pass
+
+    @property
+    def total(self) -> float:
+        return sum(vars(self).values())
+
+    @property
+    def model(self) -> float:
+        """What does not depend on the packs."""
+        return self.weights + self.gradients + self.optimizer + self.teacher + self.copies
+
+
+def memory(
+    engine: Engine,
+    parameters: Parameters,
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    pack: PackShape,
+    saving: Saving,
+    ranks: int,
+    packs: int,
+) -> Memory:
+    """Of one of `ranks` GPUs that takes `packs` packs a step."""
+    P, c = parameters.total, saving.compute_bytes
+    buckets = 2 * 2 * min(P, BUCKET_VALUES) if engine.overlaps and ranks > 1 else 0
+    gathered = parameters.largest * (2 + engine.teacher) if "weights" in engine.divided and ranks > 1 else 0
+    return Memory(
+        weights=P * engine.share("weights", ranks),
+        gradients=P * engine.share("gradients", ranks),
+        optimizer=P * engine.share("optimizer", ranks),
+        teacher=P * engine.share("teacher", ranks),
+        copies=P * (engine.copies if c < 4 else 0) + buckets + gathered,
+        inputs=(packs - 1) * pack.patches * model.patch_values * c,  # this pack's are among its activations
+        activations=pack_bytes(model, objective, pack, saving),
+        teacher_logits=packs * teacher_bytes(objective, pack, saving),
+        losses=loss_work_bytes(objective, pack, saving),
+    )
+
+
+def checkpoint_bytes(parameters: Parameters) -> int:
+    """On disk: student, teacher and two moments in float32, whatever the engine."""
+    return 16 * parameters.total
