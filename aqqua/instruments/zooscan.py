@@ -17,8 +17,9 @@ from pathlib import PurePosixPath
 from aqqua.instruments.companion import read_companion
 from aqqua.instruments.footer import FooterImage
 from aqqua.instruments.image import SUFFIXES, EncodedImage
-from aqqua.instruments.record import Found, ReadOptions, Record, Rejected, Sample
-from aqqua.instruments.registry import facts
+from aqqua.instruments.record import FileSource, Found, ReadOptions, Record, Rejected, Sample
+from aqqua.instruments.registry import Instrument, facts
+from aqqua.instruments.scale_bar import BarImage
 from aqqua.instruments.tree import Tree
 from aqqua.instruments.zooscan_table import ObjectTable, parse_table
 
@@ -153,7 +154,7 @@ def _record(
     known = facts(name)
     return Record(
         object_id=object_id,
-        pixels=FooterImage(picture, known.footer_px) if known.footer_px else EncodedImage(picture),
+        pixels=_pixels(picture, scan, known),
         instrument=name,
         um_per_px=options.um_per_px or table.um_per_px or (None if table.pixel_text else known.um_per_px),
         sample=label,
@@ -164,6 +165,13 @@ def _record(
         licence=options.licence,
         source=picture,
     )
+
+
+def _pixels(picture: str, scan: _Scan, known: Instrument) -> FileSource:
+    """ZooProcess burns a strip under a picture, ZooImage a scale bar into it."""
+    if scan.zooimage:
+        return BarImage(picture)
+    return FooterImage(picture, known.footer_px) if known.footer_px else EncodedImage(picture)
 
 
 def _sample(scan: _Scan, table: ObjectTable, images: int, options: ReadOptions) -> Sample:
