@@ -14,6 +14,7 @@ OPTIONAL = {
     "lmdb": "the AqQua release form: pip install 'aqqua[release]'",
     "blosc2": "the AqQua release form: pip install 'aqqua[release]'",
     "triton": "GPU kernels: pip install 'aqqua[gpu]'",
+    "deepspeed": "train.engine=zero: pip install 'aqqua[cluster]'",
 }
 
 

@@ -11,17 +11,17 @@ LOG_EVERY_S = 15.0  # between lines where there is no terminal
 
 
 class Bar:
-    """One long piece of work. On a terminal a live bar; elsewhere a line now and then."""
+    """One long piece of work. On a terminal a live bar; elsewhere a line now and then. Or not shown."""
 
-    def __init__(self, title: str, total: int | None, unit: str = "") -> None:
-        self.title, self.total, self.unit = title, total, unit
-        self._console = Console(stderr=True, highlight=False)
+    def __init__(self, title: str, total: int | None, unit: str = "", *, shown: bool = True) -> None:
+        self.title, self.total, self.unit, self.shown = title, total, unit, shown
+        self._console = Console(stderr=True, highlight=False, quiet=not shown)
         self._live: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "Bar":
-        if self._console.is_terminal:
+        if self.shown and self._console.is_terminal:
             self._live = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -53,7 +53,7 @@ class Bar:
         self.total = self.total if total is None else total
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, total=self.total, note=note or self.unit)
-        elif time.monotonic() - self._last_line > LOG_EVERY_S:
+        elif self.shown and time.monotonic() - self._last_line > LOG_EVERY_S:
             self._last_line = time.monotonic()
             share = f" of {self.total}" if self.total else ""
             sys.stderr.write(f"{self.title}: {done}{share} {self.unit} {note}\n")

@@ -89,3 +89,11 @@ def test_a_terminal_gets_a_live_bar(monkeypatch):
     assert "judging" in written
     assert "2/7" in written
     assert "a line that stays" in written
+
+
+def test_a_bar_that_is_not_shown_says_nothing(capsys, clock):
+    with Bar("pretrain", 10, "images", shown=False) as bar:
+        bar.say("headline")
+        clock[0] += LOG_EVERY_S + 1
+        bar.update(3)
+    assert capsys.readouterr() == ("", "")

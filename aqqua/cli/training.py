@@ -31,7 +31,8 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
     run = pretrain(config)
     values = {"run": str(run.folder), "step": run.step, "images": run.images, "done": run.done}
     state = "done" if run.done else "stopped; the same command continues it"
-    answer(parsed, values, [f"{run.folder}: {run.images} images in {run.step} steps, {state}"])
+    if run.ranks.first:
+        answer(parsed, values, [f"{run.folder}: {run.images} images in {run.step} steps, {state}"])
     return 0
 
 

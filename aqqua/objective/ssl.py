@@ -106,11 +106,6 @@ class Losses:
     koleo: Tensor
     total: Tensor
 
-    def plus(self, other: "Losses") -> "Losses":
-        """The sum, cut from the graph: for the record of a step."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Losses(*(mine + theirs.detach() for mine, theirs in pairs))
-
 
 class Network(nn.Module):
     """Backbone and heads of one side."""

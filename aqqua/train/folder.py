@@ -14,9 +14,26 @@ import torch
 
 import aqqua
 from aqqua.config import to_yaml
+from aqqua.train.ranks import Ranks
 from aqqua.train.settings import PretrainConfig
 
 CONFIG, ENVIRONMENT, CHECKPOINTS, LOCK = "config.yaml", "environment.json", "checkpoints", ".lock"
+
+
+@contextmanager
+def only_run(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """`only_process` for a run of many: rank 0 holds the lock for all.
+
+    Raises:
+        ValueError: another run trains in this folder; on every rank.
+    """
+    lock = only_process(folder)
+    ranks.on_first(lock.__enter__)
+    try:
+        yield
+    finally:
+        if ranks.first:
+            lock.__exit__(None, None, None)
 
 
 @contextmanager
@@ -49,7 +66,9 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def describe(folder: Path, config: PretrainConfig, device: torch.device, dataset_sha256: str) -> None:
+def describe(
+    folder: Path, config: PretrainConfig, device: torch.device, dataset_sha256: str, ranks: int
+) -> None:
     """Write the resolved config and the environment, for whoever opens the folder later."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
@@ -59,6 +78,7 @@ def describe(folder: Path, config: PretrainConfig, device: torch.device, dataset
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "cpu",
+        "ranks": ranks,
         "threads": torch.get_num_threads(),
         "dataset_sha256": dataset_sha256,
     }

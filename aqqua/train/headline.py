@@ -1,6 +1,5 @@
 """The first line of a run's log. Test: tests/train/test_serving.py."""
 
-from aqqua.model.zoo import count_parameters
 from aqqua.train.run import Run
 from aqqua.train.serving import serving
 
@@ -9,12 +8,14 @@ def headline(run: Run) -> str:
     """Where the run stands, model, precision, who computes what, data."""
     shape, data = run.config.model, run.config.data
     who = serving(run.config, run.device, run.compute_dtype)
+    weights = sum(n.numel() for name, n in run.engine.shapes.items() if name.startswith("student.backbone."))
     precision = str(run.compute_dtype).removeprefix("torch.")
     resumed = f"continued after step {run.step}, {run.images} images; " if run.step else ""
+    where = run.device.type if run.ranks.size == 1 else f"{run.ranks.size} × {run.device.type}"
     return (
         f"{resumed}ViT {shape.width} wide, {shape.layers} layers, patch {shape.patch_px} px, "
-        f"{count_parameters(run.model.student.backbone) / 1e6:.1f} M parameters, {precision} on "
-        f"{run.device.type}; {', '.join(f'{setting} {name}' for setting, name in who.items())}; "
+        f"{weights / 1e6:.1f} M parameters, {precision} on "
+        f"{where}; {', '.join(f'{setting} {name}' for setting, name in who.items())}; "
         f"{run.dataset.rows} images, {data.lanes} lanes of {data.pack_tokens} tokens, "
         f"about {run.images_per_step:.0f} images a step"
     )

@@ -17,6 +17,7 @@ from aqqua.plan.pack import Pack
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import BadBlock
 from aqqua.train.backend import LateImage
+from aqqua.train.ranks import Ranks
 
 METRICS, BAD_BLOCKS, LATE_IMAGES = "metrics.jsonl", "bad_blocks.jsonl", "late_images.jsonl"
 
@@ -120,7 +121,7 @@ class LateImageLog:
 
 
 class Meter:
-    """Pace and mix of the packs since it was last read."""
+    """Pace and mix of this rank's packs since it was last read."""
 
     def __init__(self) -> None:
         self._clear()
@@ -147,16 +148,18 @@ class Meter:
             names = pack.sizes.instrument_names
             self._instruments.update(names[code] for code in pack.sizes.instrument.tolist())
 
-    def read(self) -> dict[str, Any]:
-        """Per second, since the last reading; then start anew."""
+    def read(self, ranks: Ranks | None = None) -> dict[str, Any]:
+        """Per second, since the last reading, of all ranks together; then start anew."""
         seconds = max(time.monotonic() - self._start, 1e-9)
+        mine = [self._images, self._tokens, self._room, self._waited, dict(self._instruments)]
+        images, tokens, room, waited, instruments = zip(*(ranks or Ranks()).gather(mine), strict=True)
         values = {
-            "images_per_s": self._images / seconds,
-            "tokens_per_s": self._tokens / seconds,
-            "fill": self._tokens / max(self._room, 1),
+            "images_per_s": sum(images) / seconds,
+            "tokens_per_s": sum(tokens) / seconds,
+            "fill": sum(tokens) / max(sum(room), 1),
             "step_s": seconds / max(self._steps, 1),
-            "waiting_share": self._waited / seconds,
-            "instruments": dict(sorted(self._instruments.items())),
+            "waiting_share": max(waited) / seconds,
+            "instruments": dict(sorted(sum(map(Counter, instruments), Counter[str]()).items())),
         }
         self._clear()
         return values

@@ -4,8 +4,7 @@ Test: tests/train/test_run.py.
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,20 @@ from torch import Tensor
 import aqqua
 from aqqua.model.weights import load_backbone
 from aqqua.objective.ssl import SelfSupervised
-from aqqua.plan.lanes import LaneState
+from aqqua.plan.lanes import LaneState, lanes_of_rank
 from aqqua.store.read import Dataset
 from aqqua.train import checkpoint
 from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
+from aqqua.train.engine import Engine, PlainEngine
 from aqqua.train.folder import CHECKPOINTS, describe
 from aqqua.train.fused import FusedStep, serving_step
-from aqqua.train.guard import FiniteGuard
+from aqqua.train.guard import FiniteGuard, check_replicas
 from aqqua.train.optim import make_optimizer, parameter_groups
+from aqqua.train.ranks import Ranks
 from aqqua.train.serving import serving
 from aqqua.train.settings import PretrainConfig, TrainConfig
+from aqqua.train.zero import ZeroEngine
 
 _ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
 
@@ -37,17 +39,21 @@ class Run:
     config: PretrainConfig
     folder: Path
     dataset: Dataset
-    model: SelfSupervised
-    optimizer: torch.optim.AdamW
+    engine: Engine
     feeder: Feeder
     device: torch.device
     images_per_step: float  # expected; makes progress in images into progress in steps
     images_total: int
-    lanes: dict[int, LaneState]
+    lanes: dict[int, LaneState]  # of this rank
+    ranks: Ranks
     step: int = 0
-    images: int = 0
+    images: int = 0  # of all ranks
     guard: FiniteGuard = field(default_factory=FiniteGuard)
-    fused: FusedStep | None = None  # where our kernels take the optimizer's step
+
+    @property
+    def model(self) -> SelfSupervised:
+        """Student and teacher."""
+        return self.engine.model
 
     @property
     def nominal_step(self) -> float:
@@ -70,29 +76,35 @@ class Run:
     def advance(self, data: StepData) -> None:
         """The step is over, taken or skipped."""
         self.step += 1
-        self.images += data.n_images
+        self.images += self.ranks.sum(data.n_images)
         self.lanes = data.states
 
-    def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        return checkpoint.save(
-            self.folder / CHECKPOINTS,
-            checkpoint.Checkpoint(self.step, dict(self._tensors()), self._state()),
-            self.config.train.keep_checkpoints,
-        )
+    def save(self) -> None:
+        """Write a checkpoint of this moment: rank 0, from what all of them have.
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.model.state_dict().items()
-        for parameter, name in _names_of(self.model).items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                yield f"optimizer.{key}.{name}", value
+        Raises:
+            DivergedError: the ranks do not have the same weights.
+            OSError: the disk refused; on every rank.
+        """
+        self.check_replicas()
+        saved = checkpoint.Checkpoint(self.step, dict(self.engine.tensors()), self._state())
+        folder, keep = self.folder / CHECKPOINTS, self.config.train.keep_checkpoints
+        self.ranks.on_first(lambda: checkpoint.save(folder, saved, keep))
+
+    def check_replicas(self) -> None:
+        """Compare what all ranks must hold alike.
+
+        Raises:
+            DivergedError: they do not.
+        """
+        check_replicas(self.step, self.engine.replicas(), self.ranks)
 
     def _state(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "images": self.images,
             "images_per_step": self.images_per_step,
-            "lanes": {str(number): asdict(state) for number, state in self.lanes.items()},
+            "lanes": {str(number): asdict(state) for number, state in self._all_lanes().items()},
             "guard": asdict(self.guard),
             "dataset": self.dataset.manifest_sha256,
             "config": self.config.model_dump(mode="json"),
@@ -118,38 +130,29 @@ class Run:
                 "put it back, or start a new run folder"
             )
         weights = {k: v for k, v in saved.tensors.items() if not k.startswith("optimizer.")}
-        problem = _mismatch(self.model.state_dict(), weights)
+        problem = _mismatch(self.engine.shapes, weights)
         if problem:
             raise ValueError(
                 f"resume: the checkpoint must fit the model of the config, got {problem}; use its config"
             )
-        self.model.load_state_dict(weights)
-        self._restore_optimizer(saved.tensors)
+        self.engine.load(saved.tensors)
         self.step, self.images = state["step"], state["images"]
         self.images_per_step = state["images_per_step"]
-        self.lanes = {int(number): LaneState(**lane) for number, lane in state["lanes"].items()}
+        self.lanes = {number: LaneState(**state["lanes"][str(number)]) for number in self.feeder.packers}
         self.guard = FiniteGuard(**state["guard"])
 
-    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        for parameter, name in _names_of(self.model).items():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors.get(f"optimizer.{key}.{name}")
-                if value is not None:
-                    counts = key == "step" and not self.optimizer.defaults["fused"]
-                    # A copy: as loaded, tensors are views into a file that is deleted later.
-                    device = torch.device("cpu") if counts else self.device
-                    self.optimizer.state[parameter][key] = value.to(device, copy=True)
+    def _all_lanes(self) -> dict[int, LaneState]:
+        """Where the lanes of all ranks stand."""
+        mine = [[number, *astuple(state)] for number, state in self.lanes.items()]
+        everyone = [row for rows in self.ranks.gather(mine) for row in rows]
+        return {number: LaneState(*state) for number, *state in sorted(everyone)}
 
 
-def _names_of(model: torch.nn.Module) -> dict[torch.nn.Parameter, str]:
-    return {parameter: name for name, parameter in model.named_parameters()}
-
-
-def _mismatch(wanted: dict[str, Tensor], got: dict[str, Tensor]) -> str | None:
+def _mismatch(wanted: dict[str, torch.Size], got: dict[str, Tensor]) -> str | None:
     missing, extra = sorted(wanted.keys() - got.keys()), sorted(got.keys() - wanted.keys())
     if missing or extra:
         return f"missing {missing[:3]}, unknown {extra[:3]}"
-    shapes = [k for k in wanted if wanted[k].shape != got[k].shape]
+    shapes = [k for k in wanted if wanted[k] != got[k].shape]
     return f"other shapes of {shapes[:3]}" if shapes else None
 
 
@@ -161,41 +164,68 @@ def _other_order(saved: dict[str, Any], config: PretrainConfig) -> str | None:
     return ", ".join(changed) or None
 
 
-def open_run(config: PretrainConfig) -> Run:
+def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
     """Build model, optimizer and data; continue from the newest checkpoint if there is one.
 
     Raises:
-        ValueError: no such dataset, a checkpoint that does not fit, or only broken checkpoints.
+        ValueError: no such dataset, a checkpoint that does not fit, only broken checkpoints, or a number of
+            ranks that does not divide the lanes.
     """
-    device = _set_up_device(config.train)
-    serving(config, device, _compute_dtype(config.train, device))  # refuses before anything is written
-    saved = checkpoint.load_newest(config.run / CHECKPOINTS)
+    ranks = ranks or Ranks()
+    device = _set_up_device(config.train, ranks)
+    dtype = _compute_dtype(config.train, device)
+    serving(config, device, dtype)  # refuses before anything is written
+    lanes_of_rank(config.data.lanes, ranks.rank, ranks.size)  # so does this
+    saved = _newest(config.run / CHECKPOINTS, ranks, device)
     dataset = Dataset.open(config.data.path)
-    torch.manual_seed(config.seed)  # of the initial weights; everything later is counter-based
-    model = SelfSupervised(config.model, config.objective)
-    if config.init is not None and saved is None:
-        model.start_from(load_backbone(config.init, config.model))
-    model = model.to(device)
-    optimizer = make_optimizer(
-        parameter_groups(model.student, config.model.layers, config.optim), config.optim
-    )
-    shape = Shape.of(config.model, config.views, _compute_dtype(config.train, device))
-    feeder = Feeder(dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device)
+    engine = _make_engine(config, ranks, device, fresh=saved is None)
+    shape = Shape.of(config.model, config.views, dtype)
+    feeder = Feeder(
+        dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device,
+        rank=ranks.rank, ranks=ranks.size,
+    )  # fmt: skip
     rows = dataset.rows * (1 - config.data.holdout)
     images_total = config.train.images or max(int(rows * (config.train.epochs or 1)), 1)
     run = Run(
-        config, config.run, dataset, model, optimizer, feeder, device, feeder.images_per_step(), images_total,
-        feeder.start(),
+        config, config.run, dataset, engine, feeder, device, feeder.images_per_step(), images_total,
+        feeder.start(), ranks,
     )  # fmt: skip
     if saved is not None:
         run.restore(saved)
-    if serving_step(config.optim, device) == "triton":
-        run.fused = FusedStep.of(optimizer, model.student, model.teacher)
-    describe(run.folder, config, device, dataset.manifest_sha256)
+    if isinstance(engine, PlainEngine) and serving_step(config.optim, device) == "triton":
+        engine.fused = FusedStep.of(engine.optimizer, engine.model.student, engine.model.teacher)
+    ranks.on_first(lambda: describe(run.folder, config, device, dataset.manifest_sha256, ranks.size))
     return run
 
 
-def _set_up_device(train: TrainConfig) -> torch.device:
+def _newest(folder: Path, ranks: Ranks, device: torch.device) -> checkpoint.Checkpoint | None:
+    """The checkpoint to continue from: rank 0 reads and verifies it, the others get it from there."""
+    found = ranks.on_first(lambda: checkpoint.load_newest(folder))
+    state = ranks.share(found and [found.step, found.state])
+    if state is None:
+        return None
+    tensors = ranks.share_tensors(found.tensors if found else {}, device)
+    return checkpoint.Checkpoint(state[0], tensors, state[1])
+
+
+def _make_engine(config: PretrainConfig, ranks: Ranks, device: torch.device, fresh: bool) -> Engine:
+    """Weights as at the start of a run, the same on all ranks, and what will move them."""
+    torch.manual_seed(config.seed)  # of the initial weights; everything later is counter-based
+    model = SelfSupervised(config.model, config.objective)
+    if config.init is not None and fresh:
+        model.start_from(load_backbone(config.init, config.model))
+    model = model.to(device)
+    if config.train.engine == "zero":
+        half = _compute_dtype(config.train, device) == torch.bfloat16
+        return ZeroEngine(
+            model, config.train.zero, config.optim, lanes=config.data.lanes, half=half, ranks=ranks
+        )
+    groups = parameter_groups(model.student, config.model.layers, config.optim)
+    way = "lane order" if config.train.deterministic else config.train.gradient_sum
+    return PlainEngine(model, make_optimizer(groups, config.optim), config.optim.clip_grad, ranks, way)
+
+
+def _set_up_device(train: TrainConfig, ranks: Ranks) -> torch.device:
     """Threads and determinism of this process, and the device that serves."""
     if train.threads:
         torch.set_num_threads(train.threads)
@@ -207,9 +237,10 @@ def _set_up_device(train: TrainConfig) -> torch.device:
             f"pretrain: train.device=cuda needs a CUDA device, got none with torch {torch.__version__}; "
             "use train.device=auto, or see aqqua doctor"
         )
-    if train.device != "auto":
-        return torch.device(train.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if train.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    # Alone, PyTorch's current device: it may have been chosen outside.
+    return torch.device("cuda", torch.cuda.current_device()) if ranks.size > 1 else torch.device("cuda")
 
 
 def _compute_dtype(train: TrainConfig, device: torch.device) -> torch.dtype:

@@ -82,6 +82,18 @@ def rising(value: float, share: float, steps: float, start: float = 0.0) -> Sche
     return Schedule(value, value, steps, warmup=share * steps, start=start)
 
 
+@dataclass(frozen=True)
+class Rates:
+    """What the schedules say of one step."""
+
+    lr: float
+    last_layer_lr: float
+    weight_decay: float
+    momentum: float
+    temperature: float
+    koleo_weight: float
+
+
 class TeacherConfig(BaseModel):
     """How the teacher follows the student and how sharp its targets are."""
 

@@ -28,7 +28,7 @@ def serving(config: PretrainConfig, device: torch.device, dtype: torch.dtype) ->
         "model.attention": (model.attention, lambda: choose_attention(device, dtype, model.attention)),
         "model.kernels": (model.kernels, lambda: serving_kernels(model, device, torch.float32)),
         "objective.kernels": (losses, lambda: served(losses, device, dtype)),
-        "optim.backend": (config.optim.backend, lambda: serving_step(config.optim, device)),
+        "optim.backend": (config.optim.backend, lambda: _mover(config, device)),
         "data.renderer": (data.renderer, lambda: choose_renderer(data.renderer, device)[0]),
     }
     found = {}
@@ -40,3 +40,9 @@ def serving(config: PretrainConfig, device: torch.device, dtype: torch.dtype) ->
     if losses == "recompute":
         found["objective.kernels"] += ", logits recomputed"
     return found
+
+
+def _mover(config: PretrainConfig, device: torch.device) -> str:
+    if config.train.engine == "zero":
+        return f"ZeRO stage {config.train.zero.stage}"
+    return serving_step(config.optim, device)

@@ -12,6 +12,7 @@ from aqqua.plan.view_config import ViewConfig
 from aqqua.train.data import DataConfig
 from aqqua.train.optim import OptimConfig
 from aqqua.train.schedule import TeacherConfig
+from aqqua.train.zero_config import ZeroConfig
 
 
 class TrainConfig(BaseModel):
@@ -37,7 +38,31 @@ class TrainConfig(BaseModel):
         default=None, ge=1, description="CPU threads of PyTorch; null: its own choice"
     )
     deterministic: bool = Field(
-        default=False, description="only deterministic algorithms, at some cost on CUDA"
+        default=False,
+        description="only deterministic algorithms, at some cost on CUDA; with several ranks also gradients "
+        "added in the order of the lanes, the same bits for every number of ranks, for data.lanes times the "
+        "traffic",
+    )
+    engine: Literal["plain", "zero"] = Field(
+        default="plain",
+        description="who keeps weights and moments: every rank all of them, or DeepSpeed's ZeRO a part each",
+    )
+    zero: ZeroConfig = Field(default=ZeroConfig(), description="of engine zero")
+    gradient_sum: Literal["float32", "float64"] = Field(
+        default="float64",
+        description="in which gradients of packs and ranks add up, to be rounded then: with float64 a run "
+        "hardly ever depends on the number of ranks, for 8 bytes of memory per weight and twice the traffic "
+        "of float32. deterministic goes beyond both",
+    )
+    timeout_s: float = Field(
+        default=120.0,
+        ge=2,
+        description="with several ranks: longest silence of one; then the others end and name it",
+    )
+    hash_every: int = Field(
+        default=500,
+        ge=1,
+        description="with several ranks: steps between comparisons of all weights, bit for bit",
     )
     tensorboard: bool = Field(default=True, description="also write TensorBoard events")
 
@@ -68,3 +93,29 @@ class PretrainConfig(BaseModel):
     teacher: TeacherConfig = TeacherConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _zero_can(self) -> "PretrainConfig":
+        train, zero = self.train, self.train.zero
+        if train.engine != "zero":
+            return self
+        if train.deterministic:
+            raise ValueError(
+                "train.deterministic must be false with train.engine=zero, whose sums depend on the ranks; "
+                "use the plain engine"
+            )
+        if self.optim.backend == "triton":
+            raise ValueError(
+                "optim.backend=triton cannot serve with train.engine=zero: DeepSpeed moves shards; use auto"
+            )
+        if zero.stage == 3 and self.objective.kernels == "recompute":
+            raise ValueError(
+                "objective.kernels=recompute cannot serve with train.zero.stage=3: it takes a head's weights "
+                "outside its forward; use triton, or stage 2"
+            )
+        if zero.stage == 3 and zero.whole_below < self.model.width:
+            raise ValueError(
+                f"train.zero.whole_below must be at least model.width, {self.model.width}, got "
+                f"{zero.whole_below}: norms and gains are used where nothing gathers them; raise it"
+            )
+        return self

@@ -1,43 +1,33 @@
 """One optimizer step, from packs to a moved teacher; or, if anything is not finite, to nothing at all.
 
+Every rank does this with the packs of its lanes. What they find together (targets, losses, gradients) is the
+same on all of them, so all take the step or none does.
 Test: tests/train/test_step.py.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from aqqua.kernels.prototype_loss import Projected
 from aqqua.objective.sinkhorn import Assignment
-from aqqua.objective.ssl import Losses, TeacherLogits
+from aqqua.objective.ssl import Batch, Losses, TeacherLogits
 from aqqua.train.data import StepData
-from aqqua.train.optim import apply_schedules, clip_gradients, ema_update
 from aqqua.train.run import Run
-from aqqua.train.schedule import rising
+from aqqua.train.schedule import Rates, rising
 
 ENTROPY_ROWS = 64  # of a pack: float32 probabilities of all of them are the [B, K] that kernels never store
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What the schedules say of one step."""
-
-    lr: float
-    last_layer_lr: float
-    weight_decay: float
-    momentum: float
-    temperature: float
-    koleo_weight: float
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What one step gave."""
 
-    losses: dict[str, float]  # dino, ibot, koleo, total; of the whole step
+    losses: dict[str, float]  # dino, ibot, koleo, total; of the whole step, over all ranks
     grad_norms: dict[str, float]  # of each sub-module, before clipping
-    teacher_entropy: float  # nats, mean over the first ENTROPY_ROWS DINO targets of the first pack
+    teacher_entropy: float  # nats, mean over the first ENTROPY_ROWS DINO targets of this rank's first pack
     taken: bool  # False: not finite, nothing was changed
 
 
@@ -57,33 +47,26 @@ def rates_at(run: Run) -> Rates:
 
 def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     """Teacher over all packs, targets, student pack by pack, optimizer, teacher follows."""
-    model, optimizer = run.model, run.optimizer
-    optimizer.zero_grad(set_to_none=True)
-    total = Losses(*torch.zeros(4, device=run.device))
+    engine = run.engine
+    n_images = run.ranks.sum(data.n_images)
+    engine.clear()
     with _mixed_precision(run):
-        taught = [model.teach(batch) for batch in data.batches]
-        targets = model.targets(taught, rates.temperature)
-    for batch, logits in zip(data.batches, taught, strict=True):
+        taught = [engine.teach(batch) for batch in data.batches]
+        targets = run.model.targets(taught, rates.temperature, run.ranks.all_reduce)
+
+    def learn(batch: Batch, logits: TeacherLogits) -> Losses:
         with _mixed_precision(run):
-            losses = model.learn(batch, logits, targets, data.n_images, rates.koleo_weight)
-        losses.total.backward()
-        total = total.plus(losses)
+            return engine.learn(batch, logits, targets, n_images, rates.koleo_weight)
+
+    losses = engine.backward([partial(learn, *pair) for pair in zip(data.batches, taught, strict=True)])
     entropy = _entropy(taught[0], targets.dino)
-    apply_schedules(optimizer, rates.lr, rates.weight_decay, rates.last_layer_lr)
-    if run.fused is None:
-        grad_norms = clip_gradients(dict(model.student.named_children()), run.config.optim.clip_grad)
-    else:  # this moves everything at once, or nothing if anything is not finite
-        grad_norms = run.fused.step(total.total, rates.momentum, run.config.optim.clip_grad)
-    values = {name: float(value) for name, value in vars(total).items()}
-    taken = run.guard.admits(values["total"], grad_norms)
-    if taken and run.fused is None:
-        optimizer.step()
-        ema_update(model.teacher, model.student, rates.momentum)
+    grad_norms, taken = engine.move(losses, rates, run.guard.admits)
+    values = {name: float(value) for name, value in vars(losses).items()}
     return Outcome(values, grad_norms, entropy, taken)
 
 
 def image_ids(run: Run, data: StepData) -> list[str]:
-    """Ids of all images of a step, for the record of skipped steps."""
+    """Ids of this rank's images of a step, for the record of skipped steps."""
     found: list[str] = []
     for pack in data.packs:
         blocks = {

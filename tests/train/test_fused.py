@@ -32,7 +32,7 @@ def opened(make_config: MakeConfig, folder: Path, backend: str) -> Run:
             train={"device": device, "precision": "float32"},
         )
     )
-    assert (run.fused is not None) == (backend == "triton")
+    assert (run.engine.fused is not None) == (backend == "triton")
     return run
 
 
@@ -47,7 +47,7 @@ def go(run: Run, steps: int = 1) -> list[Outcome]:
 
 
 def everything(run: Run) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in run._tensors()}
+    return {name: tensor.clone() for name, tensor in run.engine.tensors()}
 
 
 def assert_same_run(a: Run, b: Run) -> None:
@@ -141,4 +141,4 @@ def test_what_serves(make_config, tmp_path, monkeypatch):
 def test_student_and_teacher_must_be_of_one_make(make_config, tmp_path):
     run = opened(make_config, tmp_path, "torch")
     with pytest.raises(ValueError, match=r"same parameters, got \['backbone.* build both from one config"):
-        FusedStep.of(run.optimizer, run.model.student, run.model.teacher.dino_head)
+        FusedStep.of(run.engine.optimizer, run.model.student, run.model.teacher.dino_head)

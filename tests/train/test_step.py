@@ -25,7 +25,7 @@ MakeConfig = Callable[..., PretrainConfig]
 
 def everything(run: Run) -> dict[str, Tensor]:
     """All tensors of a run: student, teacher, moments."""
-    return {name: tensor.clone() for name, tensor in run._tensors()}
+    return {name: tensor.clone() for name, tensor in run.engine.tensors()}
 
 
 def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -1,0 +1,110 @@
+"""What a run says and writes down while it trains: bar, metrics.jsonl, skipped steps, damaged data.
+
+Every rank keeps a journal and makes the same calls, since what is noted comes from all of them; rank 0 alone
+shows and writes. Test: tests/train/test_journal.py, test_run.py.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aqqua.plan.pack import Pack
+from aqqua.progress import Bar
+from aqqua.store.read import Dataset
+from aqqua.store.substitute import BadBlock
+from aqqua.train.backend import LateImage
+from aqqua.train.metrics import BadBlockLog, LateImageLog, Meter, MetricsLog, drop_after
+from aqqua.train.ranks import Ranks
+
+SKIPPED = "skipped.jsonl"
+
+
+class Journal:
+    """The records of one run. Lines of steps after `resumed_step` are dropped from its files."""
+
+    def __init__(
+        self,
+        folder: Path,
+        resumed_step: int,
+        images_total: int,
+        tensorboard: bool,
+        ranks: Ranks,
+        dataset: Dataset,
+    ) -> None:
+        self._ranks, self._folder = ranks, folder
+        self.meter = Meter()
+        self._bar = Bar("pretrain", images_total, "images", shown=ranks.first)
+        self._log: MetricsLog | None = None
+        self._bad: BadBlockLog | None = None
+        self._late: LateImageLog | None = None
+        if ranks.first:
+            drop_after(folder / SKIPPED, resumed_step)
+            self._log = MetricsLog(folder, resumed_step, tensorboard)
+            self._bad = BadBlockLog(folder, resumed_step)
+            self._late = LateImageLog(folder, resumed_step, dataset)
+
+    def __enter__(self) -> "Journal":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+        if self._log is not None:
+            self._log.close()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._bar.say(line)
+
+    def progress(self, images: int, note: str = "") -> None:
+        """So far."""
+        self._bar.update(images, note)
+
+    def count(self, packs: Sequence[Pack]) -> None:
+        """A step's packs on this rank."""
+        self.meter.add(packs)
+
+    def numbers(self, step: int, values: dict[str, Any]) -> None:
+        """A line of metrics: values that are alike on all ranks, and the pace of all of them."""
+        pace = self.meter.read(self._ranks)
+        if self._log is not None and self._bad is not None and self._late is not None:
+            damage = {"bad_blocks": len(self._bad), "late_images": self._late.counts()}
+            self._log.write(step, {**values, **damage, **pace})
+
+    def bad_blocks(self, step: int, found: Sequence[BadBlock]) -> None:
+        """Damaged blocks whose replacements were used on this rank; each is noted once."""
+        rows = self._of_all([asdict(bad) for bad in found])
+        if self._bad is None:
+            return
+        for bad in self._bad.note(step, [BadBlock(**row) for row in rows]):
+            self.say(f"block {bad.block} is damaged, block {bad.replacement} stands for it: {bad.error}")
+
+    def late_images(self, step: int, found: Sequence[LateImage]) -> None:
+        """Images of this rank whose files DALI could not decode; each is noted once."""
+        rows = self._of_all([asdict(late) for late in found])
+        if self._late is None:
+            return
+        for late in self._late.note(step, [LateImage(**row) for row in rows]):
+            self.say(
+                f"image {late.image_id} ({late.file} row group {late.row_group} row {late.row}) cannot be "
+                f"decoded by DALI, {late.stands} pixels stand for it: {late.error}"
+            )
+
+    def _of_all(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of all ranks; nearly always there are none, which costs one number."""
+        if not max(row[0] for row in self._ranks.table([len(rows)])):
+            return []
+        return [row for mine in self._ranks.gather(rows) for row in mine]
+
+    def skipped(self, step: int, image_ids: Sequence[str]) -> list[str]:
+        """A step that was not taken; returns the ids of its images on all ranks."""
+        ids = [name for names in self._ranks.gather(list(image_ids)) for name in names]
+        if self._ranks.first:
+            with (self._folder / SKIPPED).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "images": ids}) + "\n")
+        return ids
