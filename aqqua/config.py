@@ -134,4 +134,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"config: {key} must be given; add {key}=... to the command or the file"
     message = error["msg"].removeprefix("Value error, ")
+    if isinstance(error["input"], dict):  # said of several keys together: the message itself names them
+        return f"config: {key}: {message}"
     return f"config: {key}: {message[0].lower()}{message[1:]}, got {str(error['input'])[:80]}; change {key}"

@@ -16,7 +16,7 @@ def add_launch(verbs: Any) -> None:
     """Declare `aqqua launch`."""
     parser = add_verb(verbs, "launch", _run_launch,
                       "a SLURM script of a pretraining run, which it continues until it is done",
-                      "aqqua launch configs/isiis_s.yaml --cluster horeka --nodes 2 --submit "
+                      "aqqua launch configs/isiis_s.yaml --cluster horeka --gpus-per-node 2 --submit "
                       "data.path=data/isiis")  # fmt: skip
     parser.add_argument("config", type=Path, help="YAML file, or the name of one that came with aqqua")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as of aqqua pretrain")

@@ -7,6 +7,8 @@ from typing import Any
 
 from aqqua.cli.verb import add_verb, answer
 
+INTERRUPTED = 130  # exit code: Ctrl-C
+
 
 def add_pretrain(verbs: Any) -> None:
     """Declare `aqqua pretrain`."""
@@ -33,7 +35,7 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
     state = "done" if run.done else "stopped; the same command continues it"
     if run.ranks.first:
         answer(parsed, values, [f"{run.folder}: {run.images} images in {run.step} steps, {state}"])
-    return 0
+    return INTERRUPTED if run.stopped_by == "SIGINT" else 0  # so that `pretrain && evaluate` ends with it
 
 
 def config_file(given: Path) -> Path:

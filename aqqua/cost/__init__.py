@@ -5,7 +5,7 @@
     parameters.py flops.py what a model holds and computes, module by module
     activations.py         what a pack keeps for its backward pass
     traffic.py             bytes moved, op by op
-    engines.py memory.py   the plain engine and ZeRO 0 to 3: bytes on a GPU
+    engines.py memory.py   the plain engine and ZeRO 1 to 3: bytes on a GPU
     collectives.py         seconds of ring collectives in a node and between nodes
     step.py                seconds of a step, of communication, and of what is exposed of it
     estimate.py            all of it for a run; blockers.py: what stands in its way; table.py: for people

@@ -1,10 +1,10 @@
-"""What moves a model: the plain engine, and ZeRO 0 to 3. Bytes of a parameter, and what of them is divided.
+"""What moves a model: the plain engine, and ZeRO 1 to 3. Bytes of a parameter, and what of them is divided.
 
-Source: Rajbhandari 2020 (ZeRO): mixed precision keeps 2 bytes of a weight, 2 of its gradient and 12 of the
-optimizer (weight and two moments in float32); stage 1 divides the optimizer, 2 also gradients, 3 also
-weights. The teacher, 4 bytes, is divided at stage 3. The plain engine keeps float32 weights, gradients and
-moments, and casts weights to bfloat16 while it computes. Letters: P parameters, N ranks. Test:
-tests/cost/test_memory.py.
+Weights and gradients are float32 in all of them, cast to bfloat16 while products are computed; the plain
+engine sums gradients over ranks in float64 (train.gradient_sum). ZeRO keeps 12 bytes for the optimizer (a
+float32 shard of the weight and two moments); stage 1 divides these, 2 also gradients, 3 also weights and the
+teacher. Source of the stages: Rajbhandari 2020 (ZeRO); of the bytes: docs/cluster.md. Letters: P parameters,
+N ranks. Test: tests/cost/test_memory.py.
 """
 
 from dataclasses import dataclass
@@ -34,13 +34,12 @@ class Engine:
 def _zero(stage: int) -> Engine:
     divided = ("optimizer", "gradients", "weights")[:stage]
     teacher = ("teacher",) if stage == 3 else ()
-    return Engine(f"ZeRO {stage}", 2, 2, 12, 0, frozenset((*divided, *teacher)), 2, overlaps=True)
+    return Engine(f"ZeRO {stage}", 4, 4, 12, 2, frozenset((*divided, *teacher)), 4, overlaps=True)
 
 
-PLAIN = Engine("plain", 4, 4, 8, 2, frozenset(), 4, overlaps=False)
-ENGINES = (PLAIN, *map(_zero, range(4)))
-# What a run takes, simplest first: ZeRO 0 divides nothing and is in the table for comparison.
-CHOICE = tuple(engine for engine in ENGINES if engine.name != "ZeRO 0")
+# Gradients and their sums over ranks, which are in float64 (train.gradient_sum).
+PLAIN = Engine("plain", 4, 12, 8, 2, frozenset(), 8, overlaps=False)
+ENGINES = (PLAIN, *map(_zero, range(1, 4)))  # simplest first; stage 0 of ZeRO is the plain engine
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def communication(
 ) -> Communication:
     """Of gradients and weights in a step of `packs` packs a rank.
 
-    The plain engine sums gradients after the last pack, in the open. ZeRO 0 and 1 send them while the last
+    The plain engine sums gradients after the last pack, in the open. ZeRO 1 sends them while the last
     pack goes backward, 2 and 3 while every pack does; 1 and 2 then gather the moved weights, in the open.
     ZeRO 3 gathers weights for every pass over a pack: student forward and backward, and the float32 teacher.
 
@@ -76,7 +75,7 @@ def communication(
         seconds = all_reduce_seconds(wire * P, links)
         return Communication(seconds, seconds)
     reduce = scatter_seconds if "optimizer" in engine.divided else all_reduce_seconds
-    reduce_s, gather_s = reduce(wire * P, links), gather_seconds(2 * P, links)
+    reduce_s, gather_s = reduce(wire * P, links), gather_seconds(4 * P, links)
     if "weights" in engine.divided:
         teacher_gather_s = gather_seconds(4 * P, links)
         total = packs * (2 * gather_s + reduce_s + teacher_gather_s)

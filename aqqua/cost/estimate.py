@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from aqqua.cost.activations import LossForm, Saving
 from aqqua.cost.collectives import links_of
-from aqqua.cost.engines import CHOICE, Engine
+from aqqua.cost.engines import ENGINES, Engine
 from aqqua.cost.facts import GIGA, Facts
 from aqqua.cost.memory import Memory, memory
 from aqqua.cost.step import TERA, StepSeconds, Workload, step_seconds
@@ -81,7 +81,7 @@ def memory_of(work: Workload, engine: Engine, ranks: int) -> Memory:
     return memory(engine, work.parameters, work.model, work.objective, work.pack, work.saving, ranks, packs)
 
 
-def first_that_fits(work: Workload, ranks: int, limit: float, engines: Iterable[Engine] = CHOICE) -> Engine:
+def first_that_fits(work: Workload, ranks: int, limit: float, engines: Iterable[Engine] = ENGINES) -> Engine:
     """The simplest engine whose memory is within the limit; if none is, the one that needs least."""
     engines = list(engines)
     need = {engine: memory_of(work, engine, ranks).total for engine in engines}
@@ -97,7 +97,7 @@ def predict(
     *,
     images_total: float | None = None,
     grant_hours: float | None = None,
-    engines: Iterable[Engine] = CHOICE,
+    engines: Iterable[Engine] = ENGINES,
 ) -> Prediction:
     """Of so many whole nodes.
 

@@ -49,8 +49,8 @@ def memory(
 ) -> Memory:
     """Of one of `ranks` GPUs that takes `packs` packs a step."""
     P, c = parameters.total, saving.compute_bytes
-    buckets = 2 * 2 * min(P, BUCKET_VALUES) if engine.overlaps and ranks > 1 else 0
-    gathered = parameters.largest * (2 + engine.teacher) if "weights" in engine.divided and ranks > 1 else 0
+    buckets = 2 * 4 * min(P, BUCKET_VALUES) if engine.overlaps and ranks > 1 else 0
+    gathered = parameters.largest * (4 + engine.teacher) if "weights" in engine.divided and ranks > 1 else 0
     return Memory(
         weights=P * engine.share("weights", ranks),
         gradients=P * engine.share("gradients", ranks),

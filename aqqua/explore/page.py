@@ -140,14 +140,31 @@ def plain(text: str) -> str:
     return escape(seen)
 
 
+def _departures(config: PretrainConfig) -> str:
+    """What of the set of augmentations was changed."""
+    changed = (f"{name} {_listed(value)}" for name, value in config.views.departures().items())
+    text = ", ".join(changed)
+    return f" with {text}" if text else ""
+
+
+def _listed(value: object) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value).lower()
+
+
+def _greyed(shown: Shown, config: PretrainConfig) -> str:
+    """Said where colour is lost on the way to the model."""
+    colour = any(image.pixels.ndim == 3 for image in shown.images)
+    return "; colour is made grey: model.channels=3 keeps it" if colour and config.model.channels == 1 else ""
+
+
 def _preface(shown: Shown, config: PretrainConfig, visit: int, greys: Greys) -> Iterator[str]:
     views, model, masks = config.views, config.model, config.masks
     zero = "the image's own background" if views.subtract_background else f"grey {views.mean:g}"
     facts = {
-        "drawn with": f"augmentation {views.augmentation}, seed {config.seed}, visit {visit}; aqqua "
-        f"{__version__}, renderer {shown.renderer}",
+        "drawn with": f"augmentation {views.augmentation}{_departures(config)}, seed {config.seed}, visit "
+        f"{visit}; aqqua {__version__}, renderer {shown.renderer}",
         "model": f"patches of {model.patch_px} px, {model.channels} "
-        f"channel{'s' if model.channels > 1 else ''}",
+        f"channel{'s' if model.channels > 1 else ''}{_greyed(shown, config)}",
         "greys of views": f"255 · ({greys.level:g} + {greys.slope:g} · x) for a value x that the model gets; "
         f"x = 0 is {zero}, x = ±1 a difference of {views.std:g} of the full scale. Originals: as stored",
         "outlines": "globals thick, locals thin; the dot is the corner of a view's first pixel; dashed green "
@@ -156,6 +173,7 @@ def _preface(shown: Shown, config: PretrainConfig, visit: int, greys: Greys) -> 
         "depends on the images that share a pack)",
         "sizes": "the views of one image are magnified alike; a bar below each picture is its scale, by the "
         "view's own µm/px",
+        "cut": "values beyond black or white are cut off in these drawings, not in the model",
     }
     yield "<dl>"
     yield from (f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())

@@ -112,7 +112,7 @@ def show(
 
 def _choose_images(dataset: Dataset, count: int, holdout: float) -> _Chosen:
     if not 1 <= count <= MOST_IMAGES:
-        raise ValueError(f"plan: --show must be 1 to {MOST_IMAGES} images, got {count}; show fewer")
+        raise ValueError(f"plan: --show must be 1 to {MOST_IMAGES} images, got {count}; say how many")
     sizes: list[Sizes] = []
     pixels: list[np.ndarray] = []
     names: list[dict[str, Any]] = []

@@ -111,6 +111,7 @@ def plan_job(request: Request, site: Site, home: Path) -> Job:
     for run in runs:
         _require_lanes(run, request.config, request.nodes * int(ranks), home)
     first = load_config(PretrainConfig, home / request.config, runs[0].overrides)
+    _require_there("dataset", first.data.path, home)
     for kind in ("venv", "container"):
         if getattr(request, kind):
             _require_there(kind, getattr(request, kind), home)
@@ -170,5 +171,5 @@ def _require_lanes(run: RunOf, config: Path, ranks: int, home: Path) -> None:
     if lanes % ranks:
         raise ValueError(
             f"launch: data.lanes must be a multiple of the {ranks} ranks, got {lanes}; "
-            f"set data.lanes={-(-lanes // ranks) * ranks} or change --nodes"
+            f"set data.lanes={-(-lanes // ranks) * ranks}, or change --nodes or --gpus-per-node"
         )

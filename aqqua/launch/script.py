@@ -16,9 +16,9 @@ import aqqua
 from aqqua.launch.job import Job
 from aqqua.train.folder import CHECKPOINTS
 
-# Where the ranks meet: the first node, a port that two jobs of a node hardly share.
+# Where the ranks meet: the first node, unless the site says otherwise; a port that jobs hardly share.
 _MEET = """\
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT"""
 
@@ -26,16 +26,18 @@ _TRAIN = """\
 newest() { find "$run/{checkpoints}" -maxdepth 1 -name 'step-*' 2>/dev/null | sort | tail -n 1; }
 before=$(newest)
 
-asked_to_stop=
+asked_to_stop= cancelled=
 on_limit() { asked_to_stop=1; kill -USR1 "$step"; }
 trap on_limit USR1
-trap 'kill -TERM "$step"' TERM
+trap 'cancelled=1; kill -TERM "$step"' TERM
 srun --kill-on-bad-exit=1 --wait=60 {command} pretrain "$config" "${overrides[@]}" &
 step=$!
 while wait "$step"; kill -0 "$step" 2>/dev/null; do :; done  # a signal ends `wait`, not the step
 wait "$step"; code=$?
 
-if ((code == 0)) && [[ -z $asked_to_stop ]]; then
+if [[ -n $cancelled ]]; then
+    echo "cancelled: $run"
+elif ((code == 0)) && [[ -z $asked_to_stop ]]; then
     echo "done: $run"
 elif ((code == 0)) || { ((code != 2 && code != 3)) && [[ $(newest) != "$before" ]]; }; then
     echo "exit code $code after $(newest); queued again to continue"

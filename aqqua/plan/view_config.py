@@ -105,7 +105,7 @@ class ViewConfig(BaseModel):
     )
     speck_odds: float = Field(default=0.5, ge=0, le=1, description="views with specks, where there are any")
     speck_radius: Range = Field(
-        default=(0.02, 0.08), description="radius, share of the view's shorter side, 0 to 1"
+        default=(0.04, 0.1), description="radius, share of the view's shorter side, 0 to 1"
     )
     speck_depth: Range = Field(
         default=(0.3, 0.9),
@@ -132,6 +132,11 @@ class ViewConfig(BaseModel):
         """What is not given comes from the named set, so that a printed config read back is the same."""
         name = given.get("augmentation") if isinstance(given, dict) else None
         return {**AUGMENTATIONS[name], **given} if name in [*AUGMENTATIONS] else given
+
+    def departures(self) -> dict[str, Any]:
+        """Settings that are not those of the set that `augmentation` names, and what they are."""
+        of_set = ViewConfig(augmentation=self.augmentation).model_dump()
+        return {name: value for name, value in self.model_dump().items() if value != of_set[name]}
 
     @model_validator(mode="after")
     def _ordered(self) -> "ViewConfig":

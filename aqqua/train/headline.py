@@ -12,10 +12,21 @@ def headline(run: Run) -> str:
     precision = str(run.compute_dtype).removeprefix("torch.")
     resumed = f"continued after step {run.step}, {run.images} images; " if run.step else ""
     where = run.device.type if run.ranks.size == 1 else f"{run.ranks.size} × {run.device.type}"
+    held_out = f" ({data.holdout:.0%} of their groups held out)" if data.holdout else ""
     return (
         f"{resumed}ViT {shape.width} wide, {shape.layers} layers, patch {shape.patch_px} px, "
         f"{weights / 1e6:.1f} M parameters, {precision} on "
         f"{where}; {', '.join(f'{setting} {name}' for setting, name in who.items())}; "
-        f"{run.dataset.rows} images, {data.lanes} lanes of {data.pack_tokens} tokens, "
+        f"{run.dataset.rows} images{held_out}, views {_augmentation(run)}, "
+        f"{data.lanes} lanes of {data.pack_tokens} tokens, "
         f"about {run.images_per_step:.0f} images a step"
     )
+
+
+def _augmentation(run: Run) -> str:
+    """The set that serves, what of it was changed, and what it does to colour."""
+    views, changed = run.config.views, run.config.views.departures()
+    but = f" but for {', '.join(changed)}" if changed else ""
+    colour = any("colour" in facts for facts in run.dataset.manifest["instruments"].values())
+    grey = ", colour made grey by model.channels=1" if colour and run.config.model.channels == 1 else ""
+    return f"{views.augmentation}{but}{grey}"

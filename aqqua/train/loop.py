@@ -72,6 +72,7 @@ def _train(run: Run) -> Run:
             journal.say(
                 f"stopped by {stop.signal_name} after step {run.step}; the same command continues the run"
             )
+            run.stopped_by = stop.signal_name
     return run
 
 

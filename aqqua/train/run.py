@@ -49,6 +49,7 @@ class Run:
     step: int = 0
     images: int = 0  # of all ranks
     guard: FiniteGuard = field(default_factory=FiniteGuard)
+    stopped_by: str | None = None  # the signal that ended the training of this process
 
     @property
     def model(self) -> SelfSupervised:

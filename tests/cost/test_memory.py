@@ -24,11 +24,10 @@ def used(name: str, ranks: int = 8, packs: int = 2, **saving: object):
 @pytest.mark.parametrize(
     ("name", "weights", "gradients", "optimizer", "teacher"),
     [
-        ("plain", 4, 4, 8, 4),
-        ("ZeRO 0", 2, 2, 12, 4),
-        ("ZeRO 1", 2, 2, 12 / 8, 4),
-        ("ZeRO 2", 2, 2 / 8, 12 / 8, 4),
-        ("ZeRO 3", 2 / 8, 2 / 8, 12 / 8, 4 / 8),
+        ("plain", 4, 4 + 8, 8, 4),
+        ("ZeRO 1", 4, 4, 12 / 8, 4),
+        ("ZeRO 2", 4, 4 / 8, 12 / 8, 4),
+        ("ZeRO 3", 4 / 8, 4 / 8, 12 / 8, 4 / 8),
     ],
 )
 def test_bytes_of_a_parameter(name, weights, gradients, optimizer, teacher):
@@ -41,9 +40,9 @@ def test_bytes_of_a_parameter(name, weights, gradients, optimizer, teacher):
 
 def test_copies_and_buckets():
     assert used("plain").copies == 2 * P
-    assert used("ZeRO 1").copies == 4 * min(P, BUCKET_VALUES)
-    assert used("ZeRO 1", ranks=1).copies == 0
-    assert used("ZeRO 3").copies == 4 * min(P, BUCKET_VALUES) + 6 * PARAMETERS.largest
+    assert used("ZeRO 1").copies == 2 * P + 8 * min(P, BUCKET_VALUES)
+    assert used("ZeRO 1", ranks=1).copies == 2 * P
+    assert used("ZeRO 3").copies == 2 * P + 8 * min(P, BUCKET_VALUES) + 8 * PARAMETERS.largest
 
 
 def test_what_a_rank_keeps_grows_with_its_packs():
@@ -78,25 +77,23 @@ def talk(name: str, packs: int = 3, seconds: float = QUICK, links: Links = LINKS
 
 
 def test_communication_by_hand():
-    reduce2, gather2 = scatter_seconds(2 * P, LINKS), gather_seconds(2 * P, LINKS)
-    assert talk("plain").total_s == talk("plain").exposed_s == all_reduce_seconds(4 * P, LINKS)
-    assert talk("ZeRO 0").total_s == pytest.approx(reduce2 + gather2)
-    assert talk("ZeRO 1").total_s == pytest.approx(reduce2 + gather2)
-    assert talk("ZeRO 2").total_s == pytest.approx(3 * reduce2 + gather2)
-    everywhere = 2 * gather2 + reduce2 + gather_seconds(4 * P, LINKS)
+    reduce4, gather4 = scatter_seconds(4 * P, LINKS), gather_seconds(4 * P, LINKS)
+    assert talk("plain").total_s == talk("plain").exposed_s == all_reduce_seconds(8 * P, LINKS)
+    assert talk("ZeRO 1").total_s == pytest.approx(reduce4 + gather4)
+    assert talk("ZeRO 2").total_s == pytest.approx(3 * reduce4 + gather4)
+    everywhere = 2 * gather4 + reduce4 + gather4
     assert talk("ZeRO 3").total_s == pytest.approx(3 * everywhere)
     for engine in ENGINES:
         assert talk(engine.name).exposed_s == pytest.approx(talk(engine.name).total_s)
 
 
 def test_what_computing_hides():
-    gather2 = gather_seconds(2 * P, LINKS)
+    gather4 = gather_seconds(4 * P, LINKS)
     assert (
         talk("plain", seconds=SLOW).exposed_s == talk("plain").exposed_s
     )  # after the last pack, in the open
-    assert talk("ZeRO 0", seconds=SLOW).exposed_s == 0
     for name in ("ZeRO 1", "ZeRO 2"):
-        assert talk(name, seconds=SLOW).exposed_s == pytest.approx(gather2)
+        assert talk(name, seconds=SLOW).exposed_s == pytest.approx(gather4)
     assert talk("ZeRO 3", seconds=SLOW).exposed_s == 0
 
 

@@ -5,7 +5,7 @@ from made_work import fused, made_work, with_facts
 
 from aqqua.cost.activations import Saving
 from aqqua.cost.collectives import Links, all_reduce_seconds
-from aqqua.cost.engines import CHOICE, ENGINES, PLAIN
+from aqqua.cost.engines import ENGINES, PLAIN
 from aqqua.cost.facts import load_facts
 from aqqua.cost.flops import recomputed_flops
 from aqqua.cost.step import Pass, Rates, Workload, pack_seconds, sinkhorn_seconds, step_seconds
@@ -115,7 +115,7 @@ def test_more_nodes_expose_more_and_step_quicker(engine, size):
     assert same == sorted(same)
 
 
-@pytest.mark.parametrize("engine", CHOICE[1:], ids=lambda engine: engine.name)
+@pytest.mark.parametrize("engine", ENGINES[1:], ids=lambda engine: engine.name)
 def test_gradients_that_travel_meanwhile_expose_less_than_in_the_open(engine):
     work = made_work(size="large", lanes=8)
     plain, other = (step_seconds(work, H200, FACTS, links(2), e, 1).exposed_s for e in (PLAIN, engine))

@@ -13,6 +13,7 @@ CONFIG = "run: runs/first\ndata: {path: data/isiis, lanes: 16}\ntrain: {epochs: 
 @pytest.fixture
 def home(tmp_path) -> Path:
     (tmp_path / "run.yaml").write_text(CONFIG)
+    (tmp_path / "data/isiis").mkdir(parents=True)
     return tmp_path
 
 
@@ -45,8 +46,15 @@ def test_part_of_a_node_takes_its_share_of_memory(home):
         ({"hours": float("nan")}, "--hours must be above 0 and at most 48"),
         ({"gpus_per_node": 5}, "--gpus-per-node must be above 0 and at most 4"),
         ({"partition": "dev-gpu-h100", "hours": 2.0}, "at most 1 in dev-gpu-h100"),
-        ({"nodes": 3}, "data.lanes must be a multiple of the 12 ranks, got 16; set data.lanes=24"),
-        ({"sweep": ("data.lanes=16,20",), "nodes": 2}, "multiple of the 8 ranks, got 20; set data.lanes=24"),
+        (
+            {"nodes": 3},
+            "data.lanes must be a multiple of the 12 ranks, got 16; set data.lanes=24, or change --nodes or",
+        ),
+        (
+            {"sweep": ("data.lanes=16,20",), "nodes": 2},
+            "multiple of the 8 ranks, got 20; set data.lanes=24, or change --nodes or --gpus-per-node",
+        ),
+        ({"overrides": ("data.path=nowhere",)}, "the dataset must be there .*, got .*/nowhere; check it"),
         ({"venv": Path("nowhere")}, "the venv must be there when the job starts, got .*nowhere"),
         ({"venv": Path("run.yaml"), "container": Path("run.yaml")}, "got --venv and --container; give one"),
         ({"sweep": ("seed",)}, "must look like key=value,value, got 'seed'"),

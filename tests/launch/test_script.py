@@ -146,6 +146,19 @@ def test_a_failure_is_tried_again_only_after_progress(cluster, training, again):
     assert ran.queued_again == again
 
 
+def test_a_cancelled_job_is_not_queued_again(cluster):
+    cluster.training(
+        f"save() {{ {a_checkpoint(3)}; exit 0; }}; trap save TERM; touch started\n"
+        "while :; do sleep 0.05; done"
+    )
+    shell = cluster.start(cluster.job())
+    cluster.wait_for(cluster.folder / "started")
+    shell.send_signal(signal.SIGTERM)
+    ran = cluster.end(shell)
+    assert not ran.queued_again
+    assert "cancelled" in ran.said
+
+
 def test_a_run_that_always_fails_ends(cluster):
     cluster.training(f"{a_checkpoint(1)}; exit 1")
     assert cluster.run(cluster.job()).queued_again

@@ -108,7 +108,7 @@ def test_a_run_outlives_its_time_limit_exactly(slurm, sample_dataset, tmp_path):
     images = images_for(TRAIN_S, first_s, config, tmp_path)
     config.write_text(CONFIG.format(run=tmp_path / "limited", dataset=sample_dataset, images=images))
 
-    job = launch(slurm, config, "--hours", str(1 / 60), "--nodes", "1")
+    job = launch(slurm, config, "--hours", str(1 / 60), "--nodes", "2")
     states = follow(slurm, job)
     log = (tmp_path / "limited-slurm" / f"slurm-{job}.log").read_text()
     assert states[-1] == "COMPLETED", log

@@ -14,6 +14,7 @@ SBATCH = '#!/bin/sh\necho "$@" > "$LOG"\n{then}\n'
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     (tmp_path / "run.yaml").write_text("run: runs/a\ndata: {path: data, lanes: 8}\ntrain: {epochs: 1}\n")
+    (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch but the stand-in

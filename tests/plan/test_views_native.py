@@ -38,6 +38,7 @@ CONFIGS = {
         max_reduce=10, gain=(0, 1e6), offset=(-1e6, 1e6), blur_sigma_px=(0, 99), noise=(0, 1e6), std=1e-6,
     ),
     "dinov2": ViewConfig(augmentation="dinov2"),
+    "solarized_only": ViewConfig(solarize_odds=(0.5, 0.5), grey_odds=0, saturation=(1, 1), hue=(0, 0)),
     "turned_squares": ViewConfig(
         augmentation="dinov2", rotate=True, organism_aware=True, max_reduce=1, max_tokens=(1 << 22, 1),
         min_tokens=(1, 1), aspect=(1e-6, 1e6), global_area=(1e-6, 1e6),
