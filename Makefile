@@ -19,7 +19,7 @@ DEMO_ARGS   ?=
 MARKER      := .aqqua-demo
 DEMO_MADE   := ocean dataset run scores.json embeddings.parquet
 
-.PHONY: demo demo-folder test check shapes sanitize format clean
+.PHONY: demo demo-folder test check shapes sanitize reliability format clean
 
 demo: demo-folder $(VENV)/.runtime
 	mkdir -p "$(DEMO)"
@@ -71,6 +71,10 @@ sanitize: $(VENV)/.dev
 	    ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pytest -p no:cacheprovider \
 	    --rootdir $(CURDIR) $(addprefix $(CURDIR)/,tests/plan tests/render) \
 	    -k 'not loads_little_and_stays_small' $(PYTEST_ARGS)
+
+# What a run survives, in full (minutes); a short form of it is in `make test`. Writes docs/reliability.md.
+reliability: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reliability -m reliability $(PYTEST_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

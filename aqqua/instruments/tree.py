@@ -233,7 +233,7 @@ def _list_archive(tree: Tree, chain: tuple[str, ...], shown: str) -> None:
         return
     copies = Counter(info.filename for info in infos)
     for info in infos:
-        if info.is_dir() or is_ignored(info.filename):
+        if info.filename.endswith("/") or is_ignored(info.filename):  # is_dir() fails on an empty name
             continue
         prefix = f"{shown}/" if shown else ""
         if copies[info.filename] > 1:  # opened by name, so none of them can be told from the others
