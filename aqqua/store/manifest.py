@@ -1,11 +1,12 @@
 """dataset.json: what a dataset is, what it holds, and the checksum of every file in it.
 
-Plain JSON with sorted keys and no dates: the same images make the same manifest.
+Plain JSON with sorted keys and no dates: the same images make the same manifest. Its key `seal` is the
+checksum of all its other keys; datasets made before there were seals have none, and no unknown keys either.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +80,8 @@ def write_manifest(folder: Path, version: int, facts: dict[str, Any], parts: lis
         "parts": [{"rows": p.rows, "blocks": p.blocks, **_file(folder / p.name)} for p in parts],
         "tables": [_file(folder / name) for name in TABLES],
     }
-    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    manifest["seal"] = seal_of(manifest)
+    text = _text(manifest)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return len(text.encode()) + sum(file["bytes"] for file in files_of(manifest))
 
@@ -96,7 +98,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"dataset: a dataset's folder must hold {MANIFEST}, got {path}; make one with aqqua ingest"
         )
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        manifest = json.loads(text)
     except ValueError as error:
         raise ValueError(f"dataset: {file} must be JSON, got {error}; restore it or ingest again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -106,8 +109,32 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"dataset: schema version must be at most {max(SCHEMAS)}, got {version} in {path}; update aqqua"
         )
+    _check_seal(file, text, manifest)
     _check(file, manifest)
     return manifest
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of all keys but the seal itself."""
+    sealed = {key: value for key, value in manifest.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+
+
+def _text(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _check_seal(file: Path, text: str, manifest: dict[str, Any]) -> None:
+    if "seal" in manifest:
+        whole = manifest["seal"] == seal_of(manifest) and text == _text(manifest)
+    else:
+        whole = manifest.keys() <= {*_Manifest.model_fields, "format", "schema_version", "seed"}
+    if not whole:
+        what = "another" if "seal" in manifest else "none, and keys that are not known"
+        raise ValueError(
+            f"dataset: {file} must have the seal of what it says, got {what}; it is damaged or was changed "
+            "by hand: restore it or ingest again"
+        )
 
 
 def _check(file: Path, manifest: dict[str, Any]) -> None:

@@ -129,7 +129,6 @@ def test_damage_to_a_dataset_is_found_and_never_read_as_other_pixels(
 
 
 @pytest.mark.reliability("5")
-@pytest.mark.xfail(strict=True, reason="dataset.json vouches for every file but itself: it has no checksum")
 def test_damage_to_the_manifest_of_a_dataset_is_found(sample_dataset, tmp_path, full, measured):
     copy, draw, count = tmp_path / "copy", random.Random(5), 500 if full else 60
     shutil.copytree(sample_dataset, copy)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damaged_files import unsealed
 from made_images import Noise
 
 from aqqua.store.read import Dataset
@@ -73,7 +74,7 @@ def test_open_says_what_is_wrong(make_dataset, tmp_path):
     with pytest.raises(ValueError, match=r"must hold dataset.json"):
         Dataset.open(tmp_path)
     file, manifest = dataset.path / "dataset.json", dict(dataset.manifest)
-    file.write_text(json.dumps({**manifest, "schema_version": 3}))
+    file.write_text(json.dumps({**unsealed(manifest), "schema_version": 3}))
     with pytest.raises(ValueError, match="schema version must be at most 2, got 3"):
         Dataset.open(dataset.path)
     file.write_text('{"format": "parquet"}')
@@ -82,7 +83,7 @@ def test_open_says_what_is_wrong(make_dataset, tmp_path):
     file.write_text("{")
     with pytest.raises(ValueError, match="must be JSON"):
         Dataset.open(dataset.path)
-    file.write_text(json.dumps(manifest))
+    file.write_text(json.dumps(unsealed(manifest)))
     (dataset.path / "part-00000.parquet").unlink()
     with pytest.raises(ValueError, match=r"every part must be there, got no part-00000.parquet"):
         Dataset.open(dataset.path)
@@ -110,7 +111,7 @@ def test_a_damaged_manifest_names_its_key(make_dataset, damage, key, read):
     path = make_dataset(10).path
     manifest = json.loads((path / "dataset.json").read_text())
     damage(manifest)
-    (path / "dataset.json").write_text(json.dumps(manifest))
+    (path / "dataset.json").write_text(json.dumps(unsealed(manifest)))
     with pytest.raises(ValueError, match=r"dataset: .*dataset\.json must hold .*" + re.escape(key)):
         read(path)
 

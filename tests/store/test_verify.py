@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damaged_files import unsealed
 
 from aqqua.store.manifest import file_sha256
 from aqqua.store.read import Dataset
@@ -60,7 +61,7 @@ def rewrite(path, column, values):
     pq.write_table(table, path / PART, row_group_size=64)
     manifest = json.loads((path / "dataset.json").read_text())
     manifest["parts"][0] |= {"bytes": (path / PART).stat().st_size, "sha256": file_sha256(path / PART)}
-    (path / "dataset.json").write_text(json.dumps(manifest))
+    (path / "dataset.json").write_text(json.dumps(unsealed(manifest)))
 
 
 @pytest.mark.parametrize("column", ["content", "key", "box_bottom", "um_per_px"])
@@ -79,7 +80,7 @@ def test_counts_that_do_not_add_up_are_found(make_dataset):
     path = make_dataset(20).path
     manifest = json.loads((path / "dataset.json").read_text())
     manifest["counts"]["read"] += 1
-    (path / "dataset.json").write_text(json.dumps(manifest))
+    (path / "dataset.json").write_text(json.dumps(unsealed(manifest)))
     assert [problem.file for problem in verify(path)] == ["dataset.json"]
 
 
