@@ -70,10 +70,10 @@ def _renderer(device: Any) -> str:
 
 
 def _dali(device: Any) -> str:
-    """Whether data.backend=dali can be had, and what it would do here."""
-    from dali_pipelines import dali_version, unusable
+    """Whether data.backend=dali can be had, and what it would do here. One picture is decoded: a second."""
+    from dali_pipelines import dali_version, trial, unusable
 
-    if why := unusable():
+    if why := unusable() or trial(0 if device.type == "cuda" else None):
         return f"none: {why}"
     what = "JPEG on the GPU, PNG and TIFF on the CPU" if device.type == "cuda" else "on the CPU alone: no GPU"
     return f"{dali_version()}, decodes {what}; renders on the CPU"

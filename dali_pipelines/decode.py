@@ -6,30 +6,38 @@ decodes them, and pages stay on the device.
 
 Files are verified when a dataset is made, and their bytes by checksum whenever they are read, so a file that
 fails here is rare; but DALI has no way to skip one: its pipeline is dead. Then the pack is halved until the
-culprit stands alone, the pipelines are built anew (some milliseconds), and the culprit is decoded by
-aqqua.instruments.original. If that fails too, its page is an empty frame of its own background: what stands
-for an image is a function of the image alone, so neither a resume nor another number of ranks changes it.
+culprit stands alone, the pipelines are built anew (some milliseconds), a tiny sound file of the same kind
+shows that it is not DALI that is broken, and the culprit is decoded by aqqua.instruments.original. If that
+fails too, its page is an empty frame of its own background: what stands for an image is a function of the
+image alone, so neither a resume nor another number of ranks changes it.
+
+A sound file that DALI cannot read (dali_pipelines.header, `strange`) goes to our decoder at once, as a file
+of its own kind: that is no failure, and nothing is said of it.
 Test: tests/dali_pipelines/test_decode.py, test_mutants.py. Timing: bench/data/dali.py.
 """
 
+import io
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
+from PIL import Image as PillowImage
 from torch import Tensor
 
-from aqqua.instruments.original import Original, decode_original
+from aqqua.instruments.original import SIGNATURES, Original, decode_original
 from aqqua.instruments.record import RejectedInputError
 from aqqua.render.parcel import upload
 from aqqua.store.sizes import Sizes
 from dali_pipelines.graph import decode_graph
 from dali_pipelines.header import Header, HeaderError, require_header
-from dali_pipelines.iterator import QUEUE, PackPipeline, PackSource
+from dali_pipelines.iterator import QUEUE, WAY_OUT, PackPipeline, PackSource
 
 Image = np.ndarray | Original  # an image of a block whose files stay files (aqqua.store.read.Block.image)
 Page = np.ndarray | Tensor  # (H, W) or (H, W, 3), uint8 or uint16; a tensor where it lies on the device
@@ -40,6 +48,8 @@ Page = np.ndarray | Tensor  # (H, W) or (H, W, 3), uint8 or uint16; a tensor whe
 # the same rules as DALI.
 BATCH, BATCH_ON_DEVICE = 31, 1024
 _MOST_WORDS = 200  # letters of an error that are kept
+# What DALI says where the machine is at fault, whatever the file.
+_MACHINE_FAULT = re.compile(r"CUDA (?:runtime|driver|error)|cudaError|out of memory|bad_alloc", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +99,24 @@ class Decoder:
 
         Raises:
             MemoryError: the machine has no room for an image.
+            RuntimeError: DALI or the machine is broken, not a file.
         """
-        pages: dict[int, Page] = {}
-        failed: dict[int, str] = {}
-        files: dict[int, Original] = {}
-        kinds: dict[_Kind, list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            if isinstance(image, np.ndarray):
-                pages[i] = image
-                continue
-            files[i] = image
-            try:
-                kinds[self._kind(image, sizes, i)].append(i)
-            except HeaderError as error:
-                failed[i] = str(error)
-        for kind, numbers in kinds.items():
-            data = [np.frombuffer(files[i].data, np.uint8) for i in numbers]
-            for i, found in zip(numbers, self._by_dali(kind, data), strict=True):
+        pages: dict[int, Page] = {i: one for i, one in enumerate(images) if isinstance(one, np.ndarray)}
+        files = {i: one for i, one in enumerate(images) if isinstance(one, Original)}
+        kinds, strange, failed = self._sorted(files, sizes)
+        for kind, same in kinds.items():
+            data = [np.frombuffer(one.data, np.uint8) for one in same.values()]
+            for i, found in zip(same, self._by_dali(kind, data), strict=True):
                 fitted = found if isinstance(found, str) else _fitted(found, _shape(sizes, i), sizes.bits[i])
                 if isinstance(fitted, str):
                     failed[i] = fitted
                 else:
                     pages[i] = fitted
         late = []
-        for i, why in sorted(failed.items()):
+        for i, why in sorted({**failed, **strange}.items()):
             pages[i], one = _strictly(files[i], sizes, i, why)
-            late.append(one)
+            if one.blank or i not in strange:
+                late.append(one)
         return Decoded(self._placed([pages[i] for i in range(len(images))]), tuple(late))
 
     def close(self) -> None:
@@ -127,12 +129,31 @@ class Decoder:
         """Pipelines built so far, after failures too."""
         return sum(pipeline.built for pipeline in self._pipelines.values())
 
-    def _kind(self, original: Original, sizes: Sizes, i: int) -> _Kind:
-        shape, bits = _shape(sizes, i), int(sizes.bits[i])
-        header: Header = require_header(original, shape, bits)
+    def _sorted(
+        self, files: dict[int, Original], sizes: Sizes
+    ) -> tuple[dict[_Kind, dict[int, Original]], dict[int, str], dict[int, str]]:
+        """Files for each pipeline; those DALI cannot read, and those that lie, with the reason."""
+        kinds: dict[_Kind, dict[int, Original]] = defaultdict(dict)
+        strange: dict[int, str] = {}
+        failed: dict[int, str] = {}
+        for i, one in files.items():
+            shape = _shape(sizes, i)
+            try:
+                header = require_header(one, shape, int(sizes.bits[i]))
+            except HeaderError as error:
+                failed[i] = str(error)
+                continue
+            if header.strange:
+                strange[i] = header.strange
+            else:
+                kinds[self._kind(one, header, len(shape))][i] = one
+        return kinds, strange, failed
+
+    def _kind(self, original: Original, header: Header, axes: int) -> _Kind:
         # Grey in three channels is looked at on the host: whether they are equal is seen there.
-        disguised = header.channels == 3 and len(shape) == 2
-        return _Kind(header.channels, bits, original.format == "JPEG" and self._on_device and not disguised)
+        disguised = header.channels == 3 and axes == 2
+        mixed = original.format == "JPEG" and self._on_device and not disguised
+        return _Kind(header.channels, header.bits, mixed)
 
     @property
     def _on_device(self) -> bool:
@@ -142,13 +163,30 @@ class Decoder:
         """Pages [H, W, channels], or why there is none."""
         if kind not in self._pipelines:
             self._pipelines[kind] = PackPipeline(self._builder(kind))
+        self._pipelines[kind].ready()  # outside the try: what fails here is no file's fault
         try:
             return self._pages(kind, files)
         except RuntimeError as error:
+            if _MACHINE_FAULT.search(str(error)):
+                raise
             if len(files) == 1:
+                self._require_working(kind, files[0])
                 return [_sentence(error)]
         half = len(files) // 2
         return [*self._by_dali(kind, files[:half]), *self._by_dali(kind, files[half:])]
+
+    def _require_working(self, kind: _Kind, refused: np.ndarray) -> None:
+        """A sound file of the kind of the one refused passes, through a new pipeline."""
+        head = refused[:4].tobytes()
+        form = next(form for start, form in SIGNATURES.items() if head.startswith(start))
+        self._pipelines[kind].ready()
+        try:
+            self._pages(kind, [_sound_file(form, kind.channels, kind.bits)])
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"DALI must decode a sound {form} file of {kind.channels} channels and {kind.bits} bits, got "
+                f"{_sentence(error)}; {WAY_OUT}"
+            ) from error
 
     def _pages(self, kind: _Kind, files: list[np.ndarray]) -> list[Page | str]:
         size = BATCH_ON_DEVICE if kind.mixed else BATCH
@@ -186,6 +224,15 @@ class Decoder:
         on_host = {i: page for i, page in enumerate(pages) if isinstance(page, np.ndarray)}
         moved = upload({str(i): page for i, page in on_host.items()}, self.device)
         return [moved.get(str(i), page) for i, page in enumerate(pages)]
+
+
+@lru_cache
+def _sound_file(form: str, channels: int, bits: int) -> np.ndarray:
+    """The bytes of a small grey image."""
+    shape = (8, 8) if channels == 1 else (8, 8, channels)
+    stream = io.BytesIO()
+    PillowImage.fromarray(np.full(shape, 128, f"uint{bits}")).save(stream, form)
+    return np.frombuffer(stream.getvalue(), np.uint8)
 
 
 def _strictly(original: Original, sizes: Sizes, i: int, why: str) -> tuple[np.ndarray, Late]:
@@ -232,7 +279,8 @@ def _fitted(page: Page, shape: tuple[int, ...], bits: int) -> Page | str:
 
 
 def _sentence(error: Exception) -> str:
-    """What DALI says went wrong, without where its graph was defined."""
+    """What DALI says went wrong, without where its graph was defined and where in its batch the file was."""
     said = str(error).partition("encountered:")[2] or str(error)
     said = said.replace("Current pipeline object is no longer valid.", "")
-    return f"DALI: {' '.join(said.split())[:_MOST_WORDS]}"
+    said = " ".join(re.sub(r"Failed to decode sample #\d+\s*:?", "", said).split())
+    return f"DALI: {said[:_MOST_WORDS] or 'refused without a reason'}"

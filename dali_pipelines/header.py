@@ -3,8 +3,11 @@
 DALI makes room for whatever size a file claims, and its decoders may write what they find into room made
 for something else; so a file goes to DALI only if its header, read here as DALI reads it, is that of the
 row's image and of nothing else. The checks are those that aqqua.instruments.original makes of Pillow's
-headers, at a fraction of the time: one size in the file, the format of the row, grey or RGB of its bits,
-no transparency, no orientation, one picture, a bounded number of scans.
+headers, at a fraction of the time: one size in the file, tiles no larger, the format of the row, grey or RGB
+of its bits, no transparency, no orientation, one picture, a bounded number of scans.
+
+A dataset also keeps sound files that DALI 2.4.0 cannot read, or not for certain: a TIFF with LZMA or signed
+samples, a PNG of 4 bits. `Header.strange` names what is; such a file is for the strict decoder alone.
 Tests: tests/dali_pipelines/test_header.py.
 """
 
@@ -12,7 +15,17 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from aqqua.instruments.image import MAX_FILE_BYTES, MAX_PIXELS
+from aqqua.instruments.file_parts import (
+    HEIGHT,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    WIDTH,
+    PartsError,
+    png_chunks,
+    require_small_tiles,
+    tiff_tags,
+)
+from aqqua.instruments.image import MAX_FILE_BYTES, MAX_PIXELS, ORIENTATION
 from aqqua.instruments.original import MAX_SCANS, Original
 
 _START_OF_FRAME = range(0xC0, 0xD0)  # ITU-T T.81, table B.1; among them the three that are none
@@ -20,12 +33,22 @@ _NO_FRAME = {0xC4, 0xC8, 0xCC}  # Huffman tables, reserved, arithmetic condition
 _FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive; Huffman coded, 8 bits
 _START_OF_SCAN, _EXIF_SEGMENT, _PICTURES_SEGMENT = 0xDA, 0xE1, 0xE2
 _MOST_SEGMENTS = 256  # before the pixels; a camera writes some twenty
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3}  # PNG 11.2.1, colour type: grey, RGB
+_PNG_BITS = {(0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16)}  # of colour types: what Pillow takes as pixels
 # TIFF 6.0 tags
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 258, 262, 274, 277
-_BLACK_IS_ZERO, _RGB = 1, 2
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I"}  # of the tags above: byte, short, long
+_BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 266, 277, 339
+_TIFF_TAGS = {
+    *(WIDTH, HEIGHT, TILE_WIDTH, TILE_HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, ORIENTATION),
+    *(_SAMPLES, _SAMPLE_FORMAT),
+}
+# Photometric interpretation and samples -> channels of the pixels. YCbCr and what comes beside the pixels
+# (TIFF 6.0, ExtraSamples) Pillow makes RGB and grey of.
+_BLACK_IS_ZERO, _RGB, _YCBCR = 1, 2, 6
+_TIFF_CHANNELS = {(_BLACK_IS_ZERO, 1): 1, (_RGB, 3): 3}
+_STRANGE_CHANNELS = {(_BLACK_IS_ZERO, 2): 1, (_RGB, 4): 3, (_YCBCR, 3): 3}
+_STRANGE_BITS = {2: 8, 4: 8, 12: 16}  # of a sample -> of the pixels, as Pillow has them
+# None, LZW, JPEG, Deflate, PackBits, Deflate by its old number, Zstandard: what DALI 2.4.0 reads, measured.
+_COMPRESSIONS = {1, 5, 7, 8, 32773, 32946, 50000}
 
 
 class HeaderError(ValueError):
@@ -39,7 +62,8 @@ class Header:
     height: int
     width: int
     channels: int  # of the file; grey may be stored in 3
-    bits: int
+    bits: int  # of the pixels
+    strange: str = ""  # what DALI cannot be relied on to read; nothing is wrong with it
 
 
 def require_header(original: Original, shape: tuple[int, ...], bits: int) -> Header:
@@ -59,6 +83,8 @@ def require_header(original: Original, shape: tuple[int, ...], bits: int) -> Hea
         raise HeaderError(f"{len(original.data)} bytes, at most {MAX_FILE_BYTES}")
     try:
         header = _READERS[original.format](original.data)
+    except PartsError as error:
+        raise HeaderError(str(error)) from error
     except (struct.error, IndexError) as error:
         raise HeaderError(f"a {original.format} that ends within its header") from error
     if (header.height, header.width) != shape[:2] or header.height * header.width > MAX_PIXELS:
@@ -113,69 +139,60 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _png(data: bytes) -> Header:
     """From the first chunk. All are walked to the last, as DALI does in search of a tag."""
-    if data[:8] != _PNG_SIGNATURE or data[8:16] != b"\0\0\0\x0dIHDR":
-        raise HeaderError("no PNG")
+    chunks = png_chunks(data)
+    if next(chunks)[::2] != (b"IHDR", 13):
+        raise HeaderError("a PNG without its header")
     width, height, bits, colour, compression, filtering, _ = struct.unpack_from(">IIBBBBB", data, 16)
-    if colour not in _PNG_CHANNELS or bits not in (8, 16) or compression or filtering:
-        raise HeaderError(f"a PNG of colour type {colour}, {bits} bits")
-    at, name, pixels = 33, b"IHDR", False
-    while name != b"IEND":
-        length, name = struct.unpack_from(">I4s", data, at)
+    if (colour, bits) not in _PNG_BITS or compression or filtering:
+        methods = f"compression {compression}, filter {filtering}"
+        raise HeaderError(f"a PNG of colour type {colour}, {bits} bits, {methods}")
+    pixels = False
+    for name, at, length in chunks:
         if name in (b"IHDR", b"tRNS", b"PLTE", b"acTL"):
             raise HeaderError(f"a PNG with a further {name.decode()}")
         if name == b"eXIf":
-            _require_upright(data[at + 8 : at + 8 + length])
+            _require_upright(data[at : at + length])
         pixels = pixels or name == b"IDAT"
-        at += 12 + length
-    if not pixels or at > len(data):
-        raise HeaderError("a PNG without pixels, or without its end")
-    return Header(height, width, _PNG_CHANNELS[colour], bits)
+    if not pixels:
+        raise HeaderError("a PNG without pixels")
+    strange = f"a PNG of {bits} bits" if bits < 8 else ""
+    return Header(height, width, _PNG_CHANNELS[colour], max(bits, 8), strange)
 
 
 def _tiff(data: bytes) -> Header:
     """From the first directory."""
-    tags = _directory(data)
-    bits = set(tags.get(_BITS, (1,)))
-    channels = tags.get(_SAMPLES, (1,))[0]
-    wanted = {1: _BLACK_IS_ZERO, 3: _RGB}.get(channels)
-    if len(bits) != 1 or not bits <= {8, 16} or tags.get(_PHOTOMETRIC, (None,))[0] != wanted:
-        raise HeaderError(f"a TIFF of {channels} channels of {sorted(bits)} bits, not plain grey or RGB")
-    if tags.get(_ORIENTATION, (1,))[0] != 1:
+    tags = tiff_tags(data, _TIFF_TAGS)
+    if tags.get(ORIENTATION, (1,))[0] != 1:
         raise HeaderError("an orientation tag")
-    if _HEIGHT not in tags or _WIDTH not in tags:
+    if HEIGHT not in tags or WIDTH not in tags:
         raise HeaderError("a TIFF without a size")
-    return Header(tags[_HEIGHT][0], tags[_WIDTH][0], channels, bits.pop())
+    height, width = tags[HEIGHT][0], tags[WIDTH][0]
+    require_small_tiles(tags, height, width)
+    bits, samples = set(tags.get(_BITS, (1,))), tags.get(_SAMPLES, (1,))[0]
+    look = (tags.get(_PHOTOMETRIC, (-1,))[0], samples)
+    channels = {**_TIFF_CHANNELS, **_STRANGE_CHANNELS}.get(look)
+    if len(bits) != 1 or not bits <= {8, 16, *_STRANGE_BITS} or channels is None:
+        raise HeaderError(f"a TIFF of {samples} channels of {sorted(bits)} bits, not plain grey or RGB")
+    depth = bits.pop()
+    return Header(height, width, channels, _STRANGE_BITS.get(depth, depth), _strange(tags, look, depth))
 
 
-def _directory(data: bytes) -> dict[int, tuple[int, ...]]:
-    """The tags of the first directory that are looked at; in ascending order, so that each is there once."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None:
-        raise HeaderError("no TIFF")
-    (at,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, at)
-    if count > _MOST_SEGMENTS:
-        raise HeaderError(f"a TIFF directory of {count} tags")
-    tags: dict[int, tuple[int, ...]] = {}
-    last = -1
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, values = struct.unpack_from(f"{order}HHI", data, entry)
-        if tag <= last:
-            raise HeaderError("a TIFF whose tags are not in order")
-        last = tag
-        if tag in (_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES):
-            if kind not in _TIFF_TYPES or not 1 <= values <= 4:
-                raise HeaderError(f"a TIFF whose tag {tag} is no small number")
-            layout = f"{order}{values}{_TIFF_TYPES[kind]}"
-            place = entry + 8
-            if struct.calcsize(layout) > 4:
-                (place,) = struct.unpack_from(f"{order}I", data, place)
-            tags[tag] = struct.unpack_from(layout, data, place)
-    return tags
+def _strange(tags: dict[int, tuple[int, ...]], look: tuple[int, int], depth: int) -> str:
+    """What of a TIFF DALI does not read, or reads as something else, in words; "" where there is nothing."""
+    compression, order = tags.get(_COMPRESSION, (1,))[0], tags.get(_FILL_ORDER, (1,))[0]
+    found = {
+        f"compression {compression}": compression not in _COMPRESSIONS,
+        f"fill order {order}": order != 1,
+        "samples that are no whole numbers from 0 on": set(tags.get(_SAMPLE_FORMAT, (1,))) != {1},
+        f"photometric interpretation {look[0]}, {look[1]} samples": look not in _TIFF_CHANNELS,
+        f"{depth} bits": depth in _STRANGE_BITS,
+    }
+    odd = ", ".join(words for words, there in found.items() if there)
+    return f"a TIFF of {odd}" if odd else ""
 
 
 def _require_upright(exif: bytes) -> None:
-    if _directory(exif).get(_ORIENTATION, (1,))[0] != 1:
+    if tiff_tags(exif, (ORIENTATION,)).get(ORIENTATION, (1,))[0] != 1:
         raise HeaderError("an orientation tag, which not every decoder ignores")
 
 

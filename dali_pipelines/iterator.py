@@ -15,6 +15,7 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.types import BatchInfo
 
 Batch = Callable[[int], Any]  # what the graph's external sources are given for a batch of this number
+WAY_OUT = "see aqqua doctor, or use data.backend=parquet and data.renderer=auto"
 QUEUE = 2  # batches under way: one is decoded while Python takes the one before apart
 
 
@@ -52,6 +53,24 @@ class PackPipeline:
         self._pipeline: Pipeline | None = None
         self.built = 0  # how often
 
+    def ready(self) -> Pipeline:
+        """The pipeline, built if there is none: what fails here is no fault of a pack's.
+
+        Raises:
+            RuntimeError: DALI cannot build it.
+        """
+        if self._pipeline is None:
+            source = PackSource()
+            try:
+                self._pipeline = self._build(source)
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"DALI must be able to build a pipeline, got {error}; {WAY_OUT}"
+                ) from error
+            self._source = source
+            self.built += 1
+        return self._pipeline
+
     def run(self, batches: int, batch: Batch, stream: object = None) -> Iterator[tuple[Any, ...]]:
         """Outputs of the graph for each batch of a pack.
 
@@ -63,11 +82,7 @@ class PackPipeline:
         Raises:
             RuntimeError: DALI failed; the pipeline is gone, and the next pack gets a new one.
         """
-        if self._pipeline is None:
-            self._source = PackSource()
-            self._pipeline = self._build(self._source)
-            self.built += 1
-        pipeline, whole = self._pipeline, False
+        pipeline, whole = self.ready(), False
         self._source.hand(batches, batch)
         try:
             for _ in range(batches):

@@ -146,12 +146,16 @@ def test_doctor(say):
 def test_doctor_says_whether_dali_can_be_used(say, monkeypatch):
     monkeypatch.setattr("dali_pipelines.unusable", lambda: None)
     monkeypatch.setattr("dali_pipelines.dali_version", lambda: "2.4.0")
+    monkeypatch.setattr("dali_pipelines.trial", lambda _device: None)
     gpu = torch.cuda.is_available()
     where = "JPEG on the GPU, PNG and TIFF on the CPU" if gpu else "on the CPU alone: no GPU"
     assert json.loads(say("doctor", "--json"))["DALI"] == f"2.4.0, decodes {where}; renders on the CPU"
     monkeypatch.setattr("dali_pipelines.unusable", lambda: "DALI is not installed: pip install 'aqqua[gpu]'")
     found = json.loads(say("doctor", "--json"))["DALI"]
     assert found == "none: DALI is not installed: pip install 'aqqua[gpu]'"
+    monkeypatch.setattr("dali_pipelines.unusable", lambda: None)
+    monkeypatch.setattr("dali_pipelines.trial", lambda _device: "DALI decoded no picture in 20 s")
+    assert json.loads(say("doctor", "--json"))["DALI"] == "none: DALI decoded no picture in 20 s"
 
 
 def test_print_config_is_the_whole_config_and_can_be_read_back(tmp_path, tiny_run, say):

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from aqqua.instruments.file_parts import (
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    PartsError,
+    require_png_checksums,
+    require_small_tiles,
+    tiff_tags,
+)
 from aqqua.instruments.image import MAX_FILE_BYTES, ORIENTATION, decode
-from aqqua.instruments.record import RejectedInputError
+from aqqua.instruments.record import Reason, RejectedInputError
 
 SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 KEPT_FORMATS = ("JPEG", "PNG", "TIFF")
@@ -56,8 +64,8 @@ def original_of(data: bytes, pixels: np.ndarray) -> Original | None:
 def decode_original(original: Original, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Pixels of a kept file, which must be of the given shape and dtype.
 
-    Format and size are looked at before a pixel is decoded, so that no file takes more memory than its
-    image.
+    Format, size and tiles are looked at before a pixel is decoded, so that no file takes more memory than
+    its image. A PNG must have the checksums that were written with it.
 
     Args:
         original: of whatever origin; the bytes may be hostile.
@@ -74,6 +82,7 @@ def decode_original(original: Original, shape: tuple[int, ...], dtype: np.dtype)
         raise RejectedInputError("image_too_large", f"{len(original.data)} bytes, at most {MAX_FILE_BYTES}")
     if original.format == "JPEG" and (scans := original.data.count(_START_OF_SCAN)) > MAX_SCANS:
         raise RejectedInputError("unsupported_image", f"{scans} scans, at most {MAX_SCANS}")
+    _check_parts(original, shape)
     try:
         pixels = decode(
             original.data, (original.format,), lambda image: _check_header(image, original.format, shape)
@@ -86,6 +95,20 @@ def decode_original(original: Original, shape: tuple[int, ...], dtype: np.dtype)
         found = f"{pixels.shape} {pixels.dtype}"
         raise RejectedInputError("unsupported_image", f"pixels of {found} instead of {shape} {dtype}")
     return pixels
+
+
+def _check_parts(original: Original, shape: tuple[int, ...]) -> None:
+    """What Pillow does not look at, or reads otherwise than the decoder below it."""
+    try:
+        if original.format == "PNG" and original.data:
+            require_png_checksums(original.data)
+        elif original.format == "TIFF" and original.data:
+            # Of a tag that is there twice Pillow takes the last, libtiff the first: refused with the order.
+            require_small_tiles(tiff_tags(original.data, (TILE_WIDTH, TILE_HEIGHT)), *shape[:2])
+    except PartsError as error:
+        truncated = "truncated" in str(error)
+        reason: Reason = "truncated_image" if truncated else "unreadable_image"
+        raise RejectedInputError(reason, f"not a {original.format} file to rely on: {error}") from error
 
 
 def _check_header(image: Image.Image, format_: str, shape: tuple[int, ...]) -> None:

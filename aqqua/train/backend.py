@@ -5,6 +5,7 @@ DALI is imported only where a run asks for it. Test: tests/train/test_backend.py
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ class LateImage:
 
     block: int  # where it really lies, also in a replacement
     row: int
+    key: int  # of the image: blake2b-64 of its id, as in the dataset
     blank: bool  # an empty frame of its background; else the strict decoder made its pixels
     error: str
 
@@ -71,6 +73,13 @@ def _require_dali() -> None:
 
     if why := unusable():
         raise RuntimeError(f"{why}; use data.backend=parquet and data.renderer=auto")
+    try:
+        import_module("dali_pipelines.graph")
+    except (ImportError, OSError) as error:  # a library that it needs is gone, or of another version
+        raise RuntimeError(
+            f"DALI is installed but cannot be loaded ({error}); use data.backend=parquet and "
+            "data.renderer=auto"
+        ) from error
 
 
 class FileDecoder:
@@ -82,8 +91,8 @@ class FileDecoder:
         """
         Args:
             dataset: with original files.
-            max_bad_share: of the images decoded, that may be blank; of FAIR_IMAGES before so many are
-                decoded. One image always may.
+            max_bad_share: of the images that this process has decoded, that may be blank, and that DALI may
+                refuse; of FAIR_IMAGES before so many are decoded. One image always may.
             threads: of DALI that decode; by default as many as PyTorch's.
             device: where pages are wanted.
 
@@ -102,6 +111,7 @@ class FileDecoder:
         self._decoder = Decoder(threads or torch.get_num_threads(), device)
         self._most, self._path = max_bad_share, dataset.path
         self._images = 0
+        self._strict: set[tuple[int, int]] = set()
         self._blank: set[tuple[int, int]] = set()
 
     def pages(self, pack: Pack, images: Sequence[np.ndarray | Original]) -> tuple[list[Any], list[LateImage]]:
@@ -112,22 +122,34 @@ class FileDecoder:
             images: pixels and files, of each image of the pack.
 
         Raises:
-            DamagedError: more images are blank than may be; from then on, always.
+            DamagedError: more images are blank, or DALI refused more, than may be; from then on, always.
         """
         found = self._decoder.decode(images, pack.sizes)
-        places = list(zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True))
+        places = list(zip(pack.block_I.tolist(), pack.row_I.tolist(), pack.sizes.key.tolist(), strict=True))
         late = [LateImage(*places[one.image], one.blank, one.error) for one in found.late]
         self._images += len(images)
-        self._blank |= {(one.block, one.row) for one in late if one.blank}
-        among = max(self._images, FAIR_IMAGES)
-        if len(self._blank) > max(1.0, self._most * among):
-            last = next((f", the last of them: {one.error}" for one in reversed(late) if one.blank), "")
-            raise DamagedError(
-                f"dataset: at most 1 image or {self._most:.2%} of {among} may be blank because its file "
-                f"cannot be decoded, got {len(self._blank)} in {self._images}{last}; see aqqua dataset "
-                f"verify --deep {self._path}, or raise data.max_bad_share"
-            )
+        for one in late:
+            (self._blank if one.blank else self._strict).add((one.block, one.row))
+        self._require_few(late)
         return found.pages, late
+
+    def _require_few(self, late: list[LateImage]) -> None:
+        """Bear a file that fails now and then; not a broken dataset, nor a DALI that cannot read it."""
+        among = max(self._images, FAIR_IMAGES)
+        most = max(1.0, self._most * among)
+        limit = f"dataset: at most 1 image or {self._most:.2%} of {among} may be"
+        if len(self._blank) > most:
+            raise DamagedError(
+                f"{limit} blank because its file cannot be decoded, got {len(self._blank)} in "
+                f"{self._images}{_last(late, blank=True)}; see aqqua dataset verify --deep {self._path}, or "
+                "raise data.max_bad_share"
+            )
+        if len(self._blank) + len(self._strict) > most:
+            raise DamagedError(
+                f"{limit} refused by DALI, got {len(self._blank) + len(self._strict)} in {self._images}, of "
+                f"which {len(self._strict)} could be decoded without it{_last(late, blank=False)}; use "
+                "data.backend=parquet, or raise data.max_bad_share"
+            )
 
     def renderer(self, ours: Renderer) -> Renderer:
         """What renders these pages: `ours`, unless they lie on a GPU already."""
@@ -140,6 +162,10 @@ class FileDecoder:
     def close(self) -> None:
         """Give back DALI's threads and memory."""
         self._decoder.close()
+
+
+def _last(late: list[LateImage], *, blank: bool) -> str:
+    return next((f", the last of them: {one.error}" for one in reversed(late) if one.blank is blank), "")
 
 
 def close_renderer(renderer: Renderer) -> None:

@@ -89,11 +89,14 @@ class Journal:
         rows = self._of_all([asdict(late) for late in found])
         if self._late is None:
             return
+        was_full = self._late.full
         for late in self._late.note(step, [LateImage(**row) for row in rows]):
             self.say(
-                f"image {late.image_id} ({late.file} row group {late.row_group} row {late.row}) cannot be "
-                f"decoded by DALI, {late.stands} pixels stand for it: {late.error}"
+                f"the image in {late.file} row group {late.row_group} row {late.row} (key {late.key}) "
+                f"cannot be decoded by DALI, {late.stands} pixels stand for it: {late.error}"
             )
+        if self._late.full and not was_full:
+            self.say(f"further images that DALI cannot decode are counted, not named: {self._late.path}")
 
     def _of_all(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows of all ranks; nearly always there are none, which costs one number."""

@@ -20,6 +20,7 @@ from aqqua.train.backend import LateImage
 from aqqua.train.ranks import Ranks
 
 METRICS, BAD_BLOCKS, LATE_IMAGES = "metrics.jsonl", "bad_blocks.jsonl", "late_images.jsonl"
+NAMED_IMAGES = 1000  # in late_images.jsonl: who has more has one fault in common, not a thousand to look up
 
 
 class MetricsLog:
@@ -79,8 +80,8 @@ class LateNote:
     """One line of late_images.jsonl, without its step."""
 
     block: int
-    row: int
-    image_id: str
+    row: int  # of the block, and so of the row group
+    key: int  # of the image, as in the dataset
     file: str  # the part's name, in the dataset's folder
     row_group: int
     stands: str  # for it: 'strict' pixels of our own decoder, or a 'blank' frame
@@ -88,36 +89,59 @@ class LateNote:
 
 
 class LateImageLog:
-    """late_images.jsonl: each image whose file DALI could not decode, once, with the first step."""
+    """late_images.jsonl: each image whose file DALI could not decode, once, with the first step.
+
+    The first NAMED_IMAGES of them have a line each. Of the others only the number of times is kept that one
+    was met, a line for each step: {"step", "strict", "blank"}.
+    """
 
     def __init__(self, folder: Path, resumed_step: int, dataset: Dataset) -> None:
         self.path, self._dataset = folder / LATE_IMAGES, dataset
         drop_after(self.path, resumed_step)
+        self._named: set[tuple[int, int]] = set()
+        self._counts = Counter({"strict": 0, "blank": 0})
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        self._noted = {(row["block"], row["row"]): str(row["stands"]) for row in map(json.loads, lines)}
+        for row in map(json.loads, lines):
+            if "block" in row:
+                self._named.add((row["block"], row["row"]))
+                self._counts[row["stands"]] += 1
+            else:
+                self._counts.update({stands: row[stands] for stands in self._counts})
+
+    @property
+    def full(self) -> bool:
+        """Further images are counted, not named."""
+        return len(self._named) >= NAMED_IMAGES
 
     def counts(self) -> dict[str, int]:
-        """How many images had each kind of page stand for them."""
-        found = Counter(self._noted.values())
-        return {stands: found[stands] for stands in ("strict", "blank")}
+        """How many images had each kind of page stand for them; of those without a name, how many times."""
+        return dict(self._counts)
 
     def note(self, step: int, found: Iterable[LateImage]) -> list[LateNote]:
-        """Write down those that are not yet; returns them."""
-        new = []
+        """Write down those that are not yet; returns those that got a name."""
+        notes, more = list[LateNote](), Counter({"strict": 0, "blank": 0})
         for one in found:
-            if (one.block, one.row) not in self._noted:
-                new.append(self._named(one))
-                self._noted[one.block, one.row] = new[-1].stands
-        if new:
+            if (one.block, one.row) in self._named:
+                continue
+            note = self._note(one)
+            if self.full:
+                more[note.stands] += 1
+            else:
+                notes.append(note)
+                self._named.add((one.block, one.row))
+            self._counts[note.stands] += 1
+        lines = [json.dumps({"step": step, **asdict(note)}) for note in notes]
+        lines += [json.dumps({"step": step, **more})] if more.total() else []
+        if lines:
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"step": step, **asdict(note)}) + "\n" for note in new)
-        return new
+                file.writelines(line + "\n" for line in lines)
+        return notes
 
-    def _named(self, one: LateImage) -> LateNote:
+    def _note(self, one: LateImage) -> LateNote:
+        """From what is known already: a look into the dataset could wait for a disk, or fail."""
         file, group = self._dataset.place(one.block)
-        image_id = self._dataset.table(["image_id"], blocks=[one.block])["image_id"][one.row].as_py()
         stands = "blank" if one.blank else "strict"
-        return LateNote(one.block, one.row, image_id, file, group, stands, one.error)
+        return LateNote(one.block, one.row, one.key, file, group, stands, one.error)
 
 
 class Meter:

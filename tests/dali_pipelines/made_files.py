@@ -1,7 +1,10 @@
 """Image files of every kind that a dataset keeps, drawn or real, and the sizes of their rows."""
 
 import io
+import struct
 import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,61 @@ def encode(pixels: np.ndarray, form: str, **options: object) -> Original:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, form, **options)
     return Original(stream.getvalue(), form)
+
+
+def tiff(tags: Mapping[int, Sequence[int]], data: bytes) -> Original:
+    """A little-endian TIFF of these tags, as 32-bit numbers, whose pixels begin at byte 8."""
+    at = 8 + len(data)
+    place, entries, beyond = at + 2 + 12 * len(tags) + 4, b"", b""
+    for tag in sorted(tags):
+        values = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
+        entries += struct.pack("<HHI", tag, 4, len(tags[tag]))
+        entries += values if len(values) == 4 else struct.pack("<I", place + len(beyond))
+        beyond += values if len(values) > 4 else b""
+    head = b"II*\0" + struct.pack("<I", at)
+    return Original(head + data + struct.pack("<H", len(tags)) + entries + bytes(4) + beyond, "TIFF")
+
+
+def tiff_of(pixels: bytes, height: int, width: int, **changed: Sequence[int]) -> Original:
+    """Grey of 8 bits in one strip; tags are changed by their numbers: t339=(2,)."""
+    plain = {
+        256: (width,), 257: (height,), 258: (8,), 259: (1,), 262: (1,), 273: (8,), 277: (1,),
+        278: (height,), 279: (len(pixels),),
+    }  # fmt: skip
+    return tiff({**plain, **{int(name[1:]): values for name, values in changed.items()}}, pixels)
+
+
+def tile_bomb(height: int = 37, width: int = 53, tile: int = 32768) -> Original:
+    """A TIFF of a small image in one tile of Deflate that fills a GB, or whatever its side asks for."""
+    packed = zlib.compress(bytes(1 << 20))
+    tags = {
+        256: (width,),
+        257: (height,),
+        258: (8,),
+        259: (8,),
+        262: (1,),
+        277: (1,),
+        322: (tile,),
+        323: (tile,),
+    }
+    return tiff({**tags, 324: (8,), 325: (len(packed),)}, packed)
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_of(levels: np.ndarray, bits: int) -> Original:
+    """Grey of 1 to 16 bits."""
+    height, width = levels.shape
+    rows = b""
+    for row in levels.tolist():
+        word = "".join(f"{level:0{bits}b}" for level in row)
+        word += "0" * (-len(word) % 8)
+        rows += b"\0" + int(word, 2).to_bytes(len(word) // 8, "big")
+    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", head) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return Original(b"\x89PNG\r\n\x1a\n" + chunks, "PNG")
 
 
 def drawn_files() -> list[Original]:

@@ -14,13 +14,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from made_files import drawn_files, files_in, sizes_of_files
+from made_files import drawn_files, files_in, sizes_of_files, tile_bomb
 
 from aqqua.instruments.original import Original
 from dali_pipelines.decode import Decoder
 
 PACK = 250  # mutants that are decoded as one pack
-ROOM = 6 << 30  # bytes of address space beyond those in use: a file that lies of its size must not get more
+ROOM = 512 << 20  # bytes of address space beyond those in use: a file that lies of its size must not get more
 
 
 def flip_bits(draw: random.Random, data: bytes, _other: bytes) -> bytes:
@@ -91,6 +91,7 @@ def main(count: int, archives: list[str]) -> None:
     originals = drawn_files() + [one for name in archives for one in files_in(Path(name), 60)]
     sizes, _ = sizes_of_files(originals)
     draw, decoder = random.Random(5), Decoder(2)
+    decoder.decode(originals, sizes)  # threads, their stacks and arenas are there
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
     found = {"decoded": 0, "strict": 0, "blank": 0, "slowest_s": 0.0}
@@ -111,6 +112,9 @@ def main(count: int, archives: list[str]) -> None:
         found["strict"] += len(decoded.late) - blank
         found["decoded"] += len(rows) - len(decoded.late)
     found |= {"pipelines": decoder.built, "seconds": time.perf_counter() - started}
+    (bomb,) = decoder.decode([tile_bomb()], sizes.take(np.array([0]))).late
+    assert bomb.blank
+    assert bomb.error.count("in tiles of which a side is 32768") == 2  # refused by both, not out of memory
     print(json.dumps(found))  # noqa: T201
 
 

@@ -163,6 +163,7 @@ def test_a_speck_lies_in_front():
         np.array([DRAW.uniform(0, v.shape[1]), DRAW.uniform(0, v.shape[0]), radius, 0.3], np.float32)
         for v, radius in zip(values, (2.0, 0.0, 5.5, 0.7), strict=True)
     ]
+    specks[1][:2] = 4.5, 0.5  # the centre of a pixel, which a speck of no size would half cover
     x, y = centres(values)
     want = []
     for v, (at, down, radius, level), xs, ys in zip(values, specks, x, y, strict=True):

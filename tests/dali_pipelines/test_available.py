@@ -1,5 +1,6 @@
 """Whether DALI can be had is an answer, found without importing it."""
 
+import re
 import subprocess
 import sys
 
@@ -34,3 +35,17 @@ def test_what_is_installed_has_a_version():
     pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
     assert dali_pipelines.unusable() is None
     assert dali_pipelines.dali_version()[0].isdigit()
+
+
+def test_a_trial_says_what_fails(monkeypatch, tmp_path):
+    pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
+    assert dali_pipelines.trial() is None
+    for code, what in (
+        ("import time; time.sleep(60)", r"DALI decoded no picture in 0\.3 s"),
+        ("raise SystemExit('no such library')", r"failed to decode a picture \(exit status 1\): no such lib"),
+        ("import os; os.abort()", r"exit status -6"),
+    ):
+        (tmp_path / "trial.py").write_text(code)
+        monkeypatch.setattr(dali_pipelines, "_TRIAL", tmp_path / "trial.py")
+        limit_s = 0.3 if "sleep" in code else dali_pipelines.TRIAL_S
+        assert re.search(what, dali_pipelines.trial(limit_s=limit_s) or "")

@@ -2,11 +2,12 @@
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from made_files import drawn_files, encode, files_in, sizes_of_files
+from made_files import drawn_files, encode, files_in, png_of, sizes_of_files, tiff_of, tile_bomb
 
 pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
 
@@ -130,6 +131,103 @@ def test_a_file_that_dali_alone_refuses_is_decoded_strictly(monkeypatch):
     assert [(one.image, one.error, one.blank) for one in found.late] == [(3, "DALI: no such luck", False)]
     for got, pixels in zip(found.pages, want, strict=True):
         assert_same(got, pixels)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
+def test_a_broken_dali_is_not_taken_for_broken_files(monkeypatch, form):
+    """Not even where it fails at one format alone: a sound file of that one is asked."""
+    files = [encode(np.full((9, 9), 50 + i, np.uint8), form) for i in range(3)]
+    sizes, _ = sizes_of_files(files)
+
+    def broken_dali(*_arguments: object) -> object:
+        raise RuntimeError("Critical error encountered: no such codec")
+
+    monkeypatch.setattr(Decoder, "_pages", broken_dali)
+    with pytest.raises(RuntimeError, match=rf"a sound {form} file .* got DALI: no such codec; .*=parquet"):
+        Decoder(1).decode(files, sizes)
+
+
+def test_a_pipeline_that_cannot_be_built_is_no_fault_of_a_file(monkeypatch):
+    files = [encode(np.zeros((9, 9), np.uint8), "PNG")]
+    sizes, _ = sizes_of_files(files)
+
+    real, calls = module.Pipeline, []
+
+    def unbuilt(*arguments: Any, **named: Any) -> object:
+        calls.append(1)
+        if len(calls) == 1:  # a later one could be built: the file would pass for the culprit
+            raise RuntimeError("no driver")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, "Pipeline", unbuilt)
+    with pytest.raises(RuntimeError, match=r"able to build a pipeline, got no driver; .*backend=parquet"):
+        Decoder(1).decode(files, sizes)
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDA runtime API error cudaErrorMemoryAllocation (2)", "nvml: Out of memory", "std::bad_alloc"]
+)
+def test_what_the_machine_lacks_is_no_fault_of_a_file(monkeypatch, said):
+    files = [encode(np.full((9, 9), 50 + i, np.uint8), "PNG") for i in range(5)]
+    sizes, _ = sizes_of_files(files)
+    real, culprit = Decoder._pages, files[3].data
+
+    def full(self: Decoder, kind: object, data: list[np.ndarray]) -> object:
+        if any(one.tobytes() == culprit for one in data):
+            raise RuntimeError(f"Critical error encountered: {said}")
+        return real(self, kind, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Decoder, "_pages", full)
+    with pytest.raises(RuntimeError, match=said.split()[0]):
+        Decoder(1).decode(files, sizes)
+
+
+def test_sound_files_that_dali_cannot_read_are_no_failures():
+    """They never reach DALI, whose pipeline they would end in every pack."""
+    grey = np.random.default_rng(0).integers(0, 256, (21, 34), np.uint8)
+    files = [
+        *(encode(grey, "TIFF", compression=way) for way in ("lzma", "tiff_lzw", "packbits", "zstd", "jpeg")),
+        *(png_of(grey >> (8 - bits), bits) for bits in (2, 4, 8)),
+        *(tiff_of(grey.tobytes(), 21, 34, **tags) for tags in ({"t339": (2,)}, {"t266": (2,)})),
+        *(tiff_of(grey.tobytes() * 2, 21, 34, t258=(bits,)) for bits in (2, 4, 12)),
+        tiff_of(grey.tobytes() * 2, 21, 34, t277=(2,), t258=(8, 8), t338=(0,)),
+    ]
+    sizes, want = sizes_of_files(files)
+    decoder = Decoder(1)
+    found = decoder.decode(files, sizes)
+    assert found.late == ()
+    assert decoder.built == 1
+    for got, pixels in zip(found.pages, want, strict=True):
+        assert_same(got, pixels)
+    cut = [Original(one.data[:-40], one.format) for one in (files[0], files[6])]
+    late = decoder.decode(cut, sizes.take(np.array([0, 6]))).late
+    assert [one.blank for one in late] == [True, True]
+
+
+def test_a_bomb_is_blank_by_either_decoder():
+    one = tile_bomb(21, 34)
+    sizes, _ = sizes_of_files([encode(np.zeros((21, 34), np.uint8), "PNG")])
+    (late,) = Decoder(1).decode([one], sizes).late
+    assert late.blank
+    assert late.error.count("in tiles of which a side is 32768") == 2
+
+
+def test_a_png_with_a_wrong_checksum_is_blank(capfd):
+    """DALI refuses it, and Pillow alone would make other pixels of it."""
+    good = encode(np.random.default_rng(0).integers(0, 256, (21, 34), np.uint8), "PNG")
+    sizes, _ = sizes_of_files([good])
+    wrong = bytearray(good.data)
+    wrong[-13] ^= 1
+    (late,) = Decoder(1).decode([Original(bytes(wrong), "PNG")], sizes).late
+    assert late.blank
+    assert late.error.startswith("DALI: refused without a reason; ")
+    assert "another checksum" in late.error
+    capfd.readouterr()
+
+
+def test_a_batch_is_smaller_than_what_crashes_dali():
+    """From 32 files on DALI 2.4.0 reads headers in several threads: see the comment at BATCH."""
+    assert module.BATCH < 32
 
 
 def test_pages_that_are_not_of_the_row_are_refused():

@@ -2,8 +2,10 @@
 
 import io
 import random
+import struct
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +134,55 @@ def test_a_bomb_is_refused_by_its_header(monkeypatch):
     bomb = Image.new("L", (7000, 9000))
     for form in ("PNG", "JPEG", "TIFF"):
         assert "9000×7000 pixels instead of 21×34" in refusal(Original(encode(bomb, form), form), (21, 34))
+
+
+def tiles(side: int, *, twice: bool = False) -> bytes:
+    """GREY as a TIFF in one tile; `twice`: of 16 px by second tags, which Pillow believes, libtiff not."""
+    tags = [(256, 34), (257, 21), (258, 8), (259, 1), (262, 1), (277, 1), (322, side), (323, side)]
+    tags += [(322, 16), (323, 16)] if twice else []
+    tags += [(324, 8), (325, 48 * 48)]
+    page = np.zeros((48, 48), np.uint8)
+    page[:21, :34] = GREY
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    end = struct.pack("<I", 8 + page.nbytes)
+    return b"II*\0" + end + page.tobytes() + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_a_tile_larger_than_its_image_is_refused_unread(monkeypatch):
+    """32768² of one file of 3 kB would be a GB."""
+    monkeypatch.setattr(image_module, "_decode_opened", lambda _image: pytest.fail("decoded"))
+    assert "a side is 32768" in refusal(Original(tiles(32768), "TIFF"), GREY.shape)
+    assert "not in order" in refusal(Original(tiles(32768, twice=True), "TIFF"), GREY.shape)
+    monkeypatch.undo()
+    page = np.pad(GREY, ((0, 27), (0, 14)))[:48, :48]
+    whole = tiles(48).replace(struct.pack("<HHII", 257, 4, 1, 21), struct.pack("<HHII", 257, 4, 1, 48))
+    np.testing.assert_array_equal(
+        decode_original(Original(whole, "TIFF"), (48, 34), np.dtype(np.uint8)), page[:, :34]
+    )
+    assert original_of(tiles(48), GREY) is None  # a side of 48 where 32 would do
+
+
+def with_chunks(png: bytes, content: bytes, count: int) -> bytes:
+    """Behind its header, `count` further ones of this name and content."""
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:33] + chunk * count + png[33:]
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"IDAT", b"IEND", b"tEXt"])
+def test_a_png_whose_checksum_is_wrong_is_no_image(name):
+    """Pillow does not look at those of pixels, and makes other pixels of them."""
+    data = with_chunks(encode(GREY, "PNG"), b"tEXtComment\0x", 1)
+    np.testing.assert_array_equal(decode_original(Original(data, "PNG"), GREY.shape, GREY.dtype), GREY)
+    at = data.index(name)
+    wrong = bytearray(data)
+    wrong[at + 4 + int.from_bytes(data[at - 4 : at], "big")] ^= 1
+    assert "has another checksum" in refusal(Original(bytes(wrong), "PNG"), GREY.shape)
+    assert original_of(bytes(wrong), GREY) is None
+
+
+def test_a_png_of_endless_chunks_is_refused():
+    data = with_chunks(encode(GREY, "PNG"), b"tEXt", 10_001)
+    assert "more than 10000 chunks" in refusal(Original(data, "PNG"), GREY.shape)
 
 
 def test_too_many_scans_or_bytes_are_refused(monkeypatch):

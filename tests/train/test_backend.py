@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from aqqua.instruments.record import Record
 from aqqua.instruments.tree import open_tree
 from aqqua.store.read import DamagedError, Dataset
 from aqqua.store.write import ingest
-from aqqua.train import backend, checkpoint
+from aqqua.train import backend, checkpoint, metrics
 from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
 from aqqua.train.folder import CHECKPOINTS
@@ -29,6 +30,8 @@ from aqqua.train.run import open_run
 from aqqua.train.settings import PretrainConfig
 
 pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
+
+from dali_pipelines.decode import Decoded, Late
 
 MakeConfig = Callable[..., PretrainConfig]
 KINDS = (("PNG", "png"), ("JPEG", "jpg"), ("TIFF", "tif"), ("BMP", "bmp"))
@@ -152,6 +155,38 @@ def test_ranks_may_change_in_the_middle(make_config, tmp_path, kept):
             assert states == whole.states
 
 
+def test_a_run_with_late_failures_is_stopped_and_continued_as_well(make_config, tmp_path, kept, monkeypatch):
+    """What was noted stays noted, what came after the checkpoint comes once, named or only counted."""
+    monkeypatch.setattr(metrics, "NAMED_IMAGES", 12)
+    jpegs, pngs = rows_of(kept, "JPEG"), rows_of(kept, "PNG")
+    bad = {**dict.fromkeys(jpegs, with_pictures), **dict.fromkeys(pngs, lambda data: data[:-30])}
+    data = {"path": changed_copy(kept, tmp_path / "bad", bad), "backend": "dali", "max_bad_share": 1.0}
+    pretrain(make_config(tmp_path / "whole", data=data, train={"max_steps": 6}))
+    pretrain(make_config(tmp_path / "cut", data=data, train={"max_steps": 2}))
+    late = tmp_path / "cut" / "late_images.jsonl"
+    with late.open("a") as file:  # of steps that the checkpoint does not know, and a line cut short
+        file.write(json.dumps({"step": 3, "strict": 40, "blank": 2}) + '\n{"step": 3, "stri')
+    pretrain(make_config(tmp_path / "cut", data=data, train={"max_steps": 6}))
+    assert late.read_text() == (tmp_path / "whole" / "late_images.jsonl").read_text()
+    notes = [json.loads(line) for line in late.read_text().splitlines()]
+    named = [note for note in notes if "block" in note]
+    assert len({(note["block"], note["row"]) for note in named}) == len(named) == 12
+    assert notes[0]["step"] <= 2 < notes[-1]["step"]
+    further = [note for note in notes if "block" not in note]
+    want = {
+        stands: sum(note["stands"] == stands for note in named) + sum(note[stands] for note in further)
+        for stands in ("strict", "blank")
+    }
+    assert lines_of(tmp_path / "cut")[-1]["late_images"] == want
+    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole")
+    assert min(want.values()) > 0
+
+
+def with_pictures(data: bytes) -> bytes:
+    """A JPEG with an empty directory of several pictures: DALI is not asked, the strict decoder takes it."""
+    return data[:2] + b"\xff\xe2\0\x06MPF\0" + data[2:]
+
+
 def test_files_that_fail_late_are_replaced_counted_and_named(make_config, tmp_path, kept):
     jpegs, pngs = rows_of(kept, "JPEG"), rows_of(kept, "PNG")
 
@@ -160,25 +195,21 @@ def test_files_that_fail_late_are_replaced_counted_and_named(make_config, tmp_pa
         exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
         return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
 
-    def pictures(data: bytes) -> bytes:
-        """With an empty directory of several pictures: DALI is not asked, and the strict decoder takes it."""
-        return data[:2] + b"\xff\xe2\0\x06MPF\0" + data[2:]
-
-    change = {**dict.fromkeys(jpegs[:20], turned), **dict.fromkeys(jpegs[20:40], pictures)}
+    change = {**dict.fromkeys(jpegs[:20], turned), **dict.fromkeys(jpegs[20:40], with_pictures)}
     change |= dict.fromkeys(pngs[:20], lambda data: data[:-30])
     path = changed_copy(kept, tmp_path / "bad", change)
     data = {"path": path, "backend": "dali", "max_bad_share": 1.0, "holdout": 0.0}
     pretrain(make_config(tmp_path / "run", data=data, train={"max_steps": 12}))
     notes = [json.loads(line) for line in (tmp_path / "run" / "late_images.jsonl").read_text().splitlines()]
     dataset = Dataset.open(path)
-    ids = dataset.table(["image_id"])["image_id"].to_pylist()
+    keys = dataset.table(["key"])["key"].to_pylist()
     for note in notes:
         row = note["block"] * 64 + note["row"]
         assert row in change
-        assert note["image_id"] == ids[row]
+        assert note["key"] == keys[row]
         assert (note["file"], note["row_group"]) == dataset.place(note["block"])
-        assert note["stands"] == ("strict" if change[row] is pictures else "blank")
-        assert set(note) == {*("step", "block", "row", "image_id", "file", "row_group", "stands", "error")}
+        assert note["stands"] == ("strict" if change[row] is with_pictures else "blank")
+        assert set(note) == {*("step", "block", "row", "key", "file", "row_group", "stands", "error")}
     assert len({(note["block"], note["row"]) for note in notes}) == len(notes) > 10
     counted = [note["stands"] for note in notes]
     want = {stands: counted.count(stands) for stands in ("strict", "blank")}
@@ -264,15 +295,102 @@ def test_a_wait_for_files_can_be_ended(make_config, tmp_path, kept, monkeypatch)
 
 
 def test_the_late_images_of_a_replacement_are_named_where_they_lie(make_config, tmp_path, kept):
-    bad = changed_copy(kept, tmp_path / "late", dict.fromkeys(rows_of(kept, "JPEG"), lambda _: b"\xff\xd8"))
+    """Every file is damaged, so each image planned from block 2 fails in the block that stands for it."""
+    files = [row for form in ("JPEG", "PNG", "TIFF") for row in rows_of(kept, form)]
+    bad = changed_copy(kept, tmp_path / "late", dict.fromkeys(files, lambda data: data[:2]))
     path = damaged_copy(bad, tmp_path / "both", [2], "encoded")
     config = make_config(tmp_path, data={"path": path, "backend": "dali", "max_bad_share": 1.0})
     one = feeder(config)
-    data = next(d for d in islice(one.steps(one.start(), 0), 20) if d.bad_blocks)
-    assert {late.block for late in data.late_images} <= {
-        block for pack in data.packs for block in pack.block_I.tolist()
-    }
-    assert 2 not in {late.block for late in data.late_images}
+    states, found, data = one.start(), set[tuple[int, int]](), None
+    for step in range(20):
+        planned = [packer.next_pack(states[lane])[0] for lane, packer in one.packers.items()]
+        data = one.step(states, step)
+        states = data.states
+        assert 2 not in {late.block for late in data.late_images}
+        rows = {r for pack in planned for b, r in zip(pack.block_I, pack.row_I, strict=True) if b == 2}
+        for instead in (bad.replacement for bad in data.bad_blocks):
+            want = {(instead, row) for row in rows if instead * 64 + row in files}
+            assert want <= {(late.block, late.row) for late in data.late_images}
+            found |= want
+    assert found
+
+
+class Refusing:
+    """In place of a Decoder: takes all images but some."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, blank: Sequence[int] = (), strict: Sequence[int] = ()) -> None:
+        self.blank, self.strict = blank, strict
+
+    def decode(self, images: Sequence[Any], _sizes: Any) -> Decoded:
+        late = [Late(i, f"torn {i}", i in self.blank) for i in sorted({*self.blank, *self.strict})]
+        return Decoded(list(images), tuple(late))
+
+
+class Images:
+    """A pack of `count` images, as far as a FileDecoder looks."""
+
+    def __init__(self, first: int, count: int) -> None:
+        self.block_I, self.row_I = np.zeros(count, np.int64), np.arange(first, first + count)
+        self.sizes = SimpleNamespace(key=self.row_I.astype(np.uint64) * 3)
+
+
+def decoder_of(kept: Path, share: float, **refused: Sequence[int]) -> backend.FileDecoder:
+    found = backend.FileDecoder(
+        Dataset.open(kept), max_bad_share=share, threads=1, device=torch.device("cpu")
+    )
+    found._decoder = Refusing(**refused)  # type: ignore[assignment]
+    return found
+
+
+def decode(decoder: backend.FileDecoder, first: int, count: int) -> list[backend.LateImage]:
+    return decoder.pages(Images(first, count), [np.zeros((1, 1), np.uint8)] * count)[1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (
+            "blank",
+            r"may be blank because .*, got 2 in 20, the last of them: torn 3; see aqqua dataset",
+        ),
+        ("strict", r"refused by DALI, got 2 in 20, of which 2 could .* torn 3; use data.backend=parquet, or"),
+    ],
+)
+def test_one_image_may_fail_and_a_share_not_a_second(kept, kind, said):
+    decoder = decoder_of(kept, 0.0, **{kind: [3]})
+    assert decode(decoder, 0, 10) == [backend.LateImage(0, 3, 9, kind == "blank", "torn 3")]
+    with pytest.raises(DamagedError, match=said):
+        decode(decoder, 10, 10)
+    with pytest.raises(DamagedError):  # from then on
+        decode(decoder, 0, 10)
+
+
+def test_the_share_is_of_all_images_so_far(kept, monkeypatch):
+    monkeypatch.setattr(backend, "FAIR_IMAGES", 20)
+    decoder = decoder_of(kept, 0.1, blank=[0])
+    for first in range(0, 200, 10):  # 20 of 200
+        decode(decoder, first, 10)
+    with pytest.raises(DamagedError, match=r"1 image or 10.00% of 205 may be blank .* got 21 in 205"):
+        decode(decoder, 200, 5)
+
+
+def test_blank_and_strict_images_count_together(kept, monkeypatch):
+    monkeypatch.setattr(backend, "FAIR_IMAGES", 20)
+    decoder = decoder_of(kept, 0.2, blank=[0], strict=[1, 2])
+    decode(decoder, 0, 10)
+    with pytest.raises(DamagedError, match="refused by DALI, got 6 in 20, of which 4 could be decoded"):
+        decode(decoder, 10, 10)
+
+
+def test_a_dali_that_cannot_be_loaded_is_named(monkeypatch):
+    def gone(_name: str) -> None:
+        raise ImportError("libnvimgcodec.so.0: no such file")
+
+    monkeypatch.setattr(backend, "import_module", gone)
+    with pytest.raises(RuntimeError, match=r"installed but cannot be loaded \(libnv.* data.backend=parquet"):
+        backend.served_backend("dali")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -7,6 +7,7 @@ import pytest
 
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import BadBlock
+from aqqua.train import metrics
 from aqqua.train.backend import LateImage
 from aqqua.train.journal import SKIPPED, Journal
 from aqqua.train.metrics import METRICS
@@ -50,13 +51,24 @@ def test_damaged_blocks_of_all_ranks_are_noted_once(dataset, tmp_path, capsys):
 
 
 def test_files_that_fail_late_on_any_rank_are_noted_once(dataset, tmp_path, capsys):
-    theirs = {"block": 0, "row": 7, "blank": True, "error": "torn"}
+    theirs = {"block": 0, "row": 7, "key": 9, "blank": True, "error": "torn"}
     with Journal(tmp_path, 0, 100, False, Told(0, [theirs]), dataset) as journal:
         for step in (3, 4):
-            journal.late_images(step, [LateImage(0, 2, blank=False, error="odd")])
+            journal.late_images(step, [LateImage(0, 2, 5, blank=False, error="odd")])
     noted = [json.loads(line) for line in (tmp_path / "late_images.jsonl").read_text().splitlines()]
     assert [(row["step"], row["row"], row["stands"]) for row in noted] == [(3, 2, "strict"), (3, 7, "blank")]
     assert capsys.readouterr().err.count("cannot be decoded by DALI") == 2
+
+
+def test_that_late_images_are_only_counted_from_now_on_is_said_once(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(metrics, "NAMED_IMAGES", 2)
+    with Journal(tmp_path, 0, 100, False, Told(0), dataset) as journal:
+        for step in (3, 4, 5):
+            journal._ranks.peer = [{"block": 0, "row": step, "key": 9, "blank": True, "error": "torn"}]
+            journal.late_images(step, [])
+    said = capsys.readouterr().err
+    assert said.count("cannot be decoded by DALI") == 2
+    assert said.count("are counted, not named") == 1
 
 
 def vars_of(found: BadBlock) -> dict[str, Any]:

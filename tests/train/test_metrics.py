@@ -11,7 +11,8 @@ import pytest
 
 from aqqua.store.substitute import BadBlock
 from aqqua.train import metrics
-from aqqua.train.metrics import BadBlockLog, Meter, MetricsLog, drop_after
+from aqqua.train.backend import LateImage
+from aqqua.train.metrics import BadBlockLog, LateImageLog, Meter, MetricsLog, drop_after
 
 
 def strict(text: str) -> list[dict[str, Any]]:
@@ -132,3 +133,45 @@ def test_a_bad_block_is_noted_once_and_again_after_a_resume_before_it(tmp_path):
         (3, 4, 9), (4, 7, 9),
     ]  # fmt: skip
     assert not BadBlockLog(tmp_path / "new", 0).path.exists()
+
+
+def late(row: int, *, blank: bool = False) -> LateImage:
+    return LateImage(2, row, 7 * row, blank, "torn")
+
+
+def late_log(folder: Path, resumed: int) -> LateImageLog:
+    dataset: Any = SimpleNamespace(place=lambda block: ("part-00000.parquet", block))  # nothing can be read
+    return LateImageLog(folder, resumed, dataset)
+
+
+def test_a_late_image_is_named_once_also_after_a_resume(tmp_path):
+    log = late_log(tmp_path, 0)
+    assert [note.row for note in log.note(1, [late(0), late(1, blank=True), late(0)])] == [0, 1]
+    assert log.note(2, [late(0)]) == []
+    log.note(3, [late(4)])
+    first = strict(log.path.read_text())[0]
+    assert first == {
+        "step": 1, "block": 2, "row": 0, "key": 0, "file": "part-00000.parquet", "row_group": 2,
+        "stands": "strict", "error": "torn",
+    }  # fmt: skip
+    again = late_log(tmp_path, 2)  # the checkpoint is of step 2
+    assert again.counts() == {"strict": 1, "blank": 1}
+    assert again.note(3, [late(0), late(1, blank=True)]) == []
+    assert [note.row for note in again.note(3, [late(4)])] == [4]
+    assert [(row["step"], row["row"]) for row in strict(log.path.read_text())] == [(1, 0), (1, 1), (3, 4)]
+
+
+def test_so_many_late_images_are_named_and_the_others_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "NAMED_IMAGES", 3)
+    log = late_log(tmp_path, 0)
+    assert len(log.note(1, [late(row) for row in range(2)])) == 2
+    assert not log.full
+    assert len(log.note(2, [late(2), late(3), late(4, blank=True)])) == 1
+    assert log.full
+    assert log.note(3, [late(3), late(0)]) == []  # one that has no name, again; one that has
+    assert log.counts() == {"strict": 5, "blank": 1}
+    rows = strict(log.path.read_text())
+    assert rows[3:] == [{"step": 2, "strict": 1, "blank": 1}, {"step": 3, "strict": 1, "blank": 0}]
+    again = late_log(tmp_path, 2)
+    assert again.counts() == {"strict": 4, "blank": 1}
+    assert again.full
