@@ -1,5 +1,6 @@
 """Colour jitter: a matrix that turns hue and scales chroma, and leaves luma, greys and grey images alone."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -104,3 +105,16 @@ def test_a_model_of_one_channel_sees_nothing_of_it():
     off, on = plan(3, hue=(0, 0), saturation=(1, 1)), plan(3, hue=(-0.4, 0.4), saturation=(0, 2))
     assert np.abs(off.bias_ISC - on.bias_ISC).max() > 0.1
     np.testing.assert_allclose(on.bias_ISC @ np.array(LUMA), off.bias_ISC @ np.array(LUMA), atol=1e-5)
+
+
+# NTSC's own figures (FCC, 1953), from which the code's are rounded.
+YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+
+@pytest.mark.parametrize("turn", [-0.25, 0.02, 0.1, 1 / 3, 0.5])
+def test_hue_turns_in_the_chroma_plane_of_yiq(turn):
+    cos, sin = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
+    rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    expected = np.linalg.inv(YIQ) @ rotation @ YIQ
+    found = colour_matrix(np.array([[cos]]), np.array([[sin]]), np.ones((1, 1)))[0, 0]
+    np.testing.assert_allclose(found, expected, atol=0.01)
