@@ -139,10 +139,11 @@ def _encoded(r: Row) -> Iterator[Line]:
     peers = [f"{name} {speed[name]:,} ({share[name]:.0%} equal)" for name in share]
     yield Line(
         f"images from original {' and '.join(r['formats'])} files",
-        "the pixels of ingest, bit for bit",
+        "",
         f"{speed['encoded']:,} images/s a core, {r['encoded_dataset_bytes_per_image']:,.0f} bytes an image",
         f"stored pixels {speed['pixels']:,}, {r['pixels_dataset_bytes_per_image']:,.0f} bytes; files alone: "
         + "; ".join(peers + [f"{name} not run" for name in r["not_run"]]),
+        None,
         r,
     )
 
