@@ -15,45 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from made_files import drawn_files, files_in, sizes_of_files, tile_bomb
+from mutations import change_head, cut, flip_bits, insert, leave_out, splice
 
 from aqqua.instruments.original import Original
 from dali_pipelines.decode import Decoder
 
 PACK = 250  # mutants that are decoded as one pack
 ROOM = 512 << 20  # bytes of address space beyond those in use: a file that lies of its size must not get more
-
-
-def flip_bits(draw: random.Random, data: bytes, _other: bytes) -> bytes:
-    changed = bytearray(data)
-    for _ in range(draw.choice([1, 1, 2, 8, 64])):
-        changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
-    return bytes(changed)
-
-
-def flip_header_bits(draw: random.Random, data: bytes, _other: bytes) -> bytes:
-    changed = bytearray(data)
-    for _ in range(draw.choice([1, 2, 4])):
-        changed[draw.randrange(min(len(changed), 200))] = draw.randrange(256)
-    return bytes(changed)
-
-
-def cut(draw: random.Random, data: bytes, _other: bytes) -> bytes:
-    return data[: draw.randrange(len(data))]
-
-
-def leave_out(draw: random.Random, data: bytes, _other: bytes) -> bytes:
-    start = draw.randrange(len(data))
-    return data[:start] + data[start + draw.randrange(1, 200) :]
-
-
-def splice(draw: random.Random, data: bytes, other: bytes) -> bytes:
-    """The head of one file and the rest of another."""
-    return data[: draw.randrange(len(data))] + other[draw.randrange(len(other)) :]
-
-
-def insert(draw: random.Random, data: bytes, other: bytes) -> bytes:
-    place, start = draw.randrange(len(data)), draw.randrange(len(other))
-    return data[:place] + other[start : start + draw.randrange(1, 400)] + data[place:]
 
 
 def lie(draw: random.Random, data: bytes, _other: bytes) -> bytes:
@@ -83,7 +51,7 @@ def other_format(_draw: random.Random, _data: bytes, other: bytes) -> bytes:
     return other
 
 
-MUTATIONS = (flip_bits, flip_bits, flip_header_bits, cut, leave_out, splice, insert, lie, empty, other_format)
+MUTATIONS = (flip_bits, flip_bits, change_head, cut, leave_out, splice, insert, lie, empty, other_format)
 
 
 def main(count: int, archives: list[str]) -> None:

@@ -11,13 +11,14 @@ import pytest
 pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
 
 HERE = Path(__file__).parent
+PATH = os.pathsep.join(map(str, (HERE.parents[1], HERE.parent)))  # the packages; tests/mutations.py
 DEADLINE_S = 240  # takes some 12
 SLOWEST_S = 30  # for a pack of 250 mutants; takes some 2
 
 
 def fate(count: int, *archives: Path) -> dict[str, float]:
     # An arena for each thread would take 64 MB of the address space that mutants.py bounds.
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "MALLOC_ARENA_MAX": "2"}
+    environment = {**os.environ, "PYTHONPATH": PATH, "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, str(HERE / "mutants.py"), str(count), *map(str, archives)]
     done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, env=environment)
     assert done.returncode == 0, done.stderr[-2000:].decode(errors="replace")

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 import torch
 from damaged_files import changed_copy, damaged_copy
+from filed_blobs import KINDS, FiledBlobs
 from PIL import Image
+from same_run import numbers
 
-from aqqua.instruments.image import EncodedImage
-from aqqua.instruments.record import Record
-from aqqua.instruments.tree import open_tree
 from aqqua.store.read import DamagedError, Dataset
-from aqqua.store.write import ingest
 from aqqua.train import backend, checkpoint, metrics
 from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
@@ -34,8 +32,6 @@ pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua
 from dali_pipelines.decode import Decoded, Late
 
 MakeConfig = Callable[..., PretrainConfig]
-KINDS = (("PNG", "png"), ("JPEG", "jpg"), ("TIFF", "tif"), ("BMP", "bmp"))
-TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share"}
 
 
 def picture(pixels: np.ndarray, number: int) -> Image.Image:
@@ -51,22 +47,7 @@ def picture(pixels: np.ndarray, number: int) -> Image.Image:
 def kept(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The blobs as files of four formats, three of which are kept."""
     folder = tmp_path_factory.mktemp("kept")
-    (folder / "in").mkdir()
-    pixels = [block.pixels(i) for block in Dataset.open(dataset).iter_blocks() for i in range(len(block))]
-    names = []
-    for number, image in enumerate(pixels):
-        form, suffix = KINDS[number % len(KINDS)]
-        names.append(f"blob{number}.{suffix}")
-        picture(image, number).save(folder / "in" / names[-1], form)
-    records = (
-        Record(
-            object_id=name, pixels=EncodedImage(name), instrument="ISIIS", sample="s",
-            um_per_px=68.0, group=f"g{i // 10}", source=name,
-        )
-        for i, name in enumerate(names)
-    )  # fmt: skip
-    ingest([(open_tree(folder / "in"), records)], folder / "d", block_rows=64, keep_encoded=True, workers=1)
-    return folder / "d"
+    return FiledBlobs(dataset, folder / "in", picture).ingest(folder / "d", keep_encoded=True)
 
 
 def rows_of(path: Path, form: str) -> list[int]:
@@ -85,13 +66,8 @@ def steps(config: PretrainConfig, count: int) -> list[StepData]:
     return list(islice(one.steps(one.start(), 0), count))
 
 
-def lines_of(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
-
-
 def losses(run: Path) -> list[list[float]]:
-    return [list(line["loss"].values()) for line in lines_of(run)]
+    return [list(line["loss"].values()) for line in numbers(run)]
 
 
 def test_decoded_by_dali_a_run_has_the_same_losses_and_weights(make_config, tmp_path, kept):
@@ -104,8 +80,8 @@ def test_decoded_by_dali_a_run_has_the_same_losses_and_weights(make_config, tmp_
         assert saved is not None
         tensors.append(saved.tensors)
         assert f"data.backend {name}" in headline(run)
-    assert lines_of(tmp_path / "dali") == lines_of(tmp_path / "parquet")
-    assert lines_of(tmp_path / "dali")[-1]["late_images"] == {"strict": 0, "blank": 0}
+    assert numbers(tmp_path / "dali") == numbers(tmp_path / "parquet")
+    assert numbers(tmp_path / "dali")[-1]["late_images"] == {"strict": 0, "blank": 0}
     assert [name for name in tensors[0] if not torch.equal(tensors[0][name], tensors[1][name])] == []
 
 
@@ -122,7 +98,7 @@ def test_a_run_stopped_and_continued_is_a_run(make_config, tmp_path, kept):
     pretrain(make_config(tmp_path / "whole", data=data, train={"max_steps": 6}))
     for last in (2, 6):
         pretrain(make_config(tmp_path / "cut", data=data, train={"max_steps": last}))
-    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole")
+    assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
     got, want = (checkpoint.load_newest(tmp_path / one / CHECKPOINTS) for one in ("cut", "whole"))
     assert got is not None
     assert want is not None
@@ -177,8 +153,8 @@ def test_a_run_with_late_failures_is_stopped_and_continued_as_well(make_config, 
         stands: sum(note["stands"] == stands for note in named) + sum(note[stands] for note in further)
         for stands in ("strict", "blank")
     }
-    assert lines_of(tmp_path / "cut")[-1]["late_images"] == want
-    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole")
+    assert numbers(tmp_path / "cut")[-1]["late_images"] == want
+    assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
     assert min(want.values()) > 0
 
 
@@ -213,7 +189,7 @@ def test_files_that_fail_late_are_replaced_counted_and_named(make_config, tmp_pa
     assert len({(note["block"], note["row"]) for note in notes}) == len(notes) > 10
     counted = [note["stands"] for note in notes]
     want = {stands: counted.count(stands) for stands in ("strict", "blank")}
-    assert lines_of(tmp_path / "run")[-1]["late_images"] == want
+    assert numbers(tmp_path / "run")[-1]["late_images"] == want
     assert min(want.values()) > 0
 
     # The same images, the strict ones with their own pixels, the blank ones empty.

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from damaged_files import damaged_copy
+from same_run import numbers
 
 from aqqua.store import substitute
 from aqqua.store.read import Dataset
@@ -32,7 +33,6 @@ from aqqua.train.step import image_ids
 MakeConfig = Callable[..., PretrainConfig]
 BAD = 3  # of the dataset's five blocks
 PLANNED_READS = 5  # for the first steps: four blocks for the estimate, one of them again
-TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share", "fill", "instruments"}
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,6 @@ def content(data: StepData) -> list[Any]:
         *((pack.block_I.tolist(), pack.row_I.tolist(), pack.sizes.key.tolist()) for pack in data.packs),
         data.states, data.bad_blocks,
     ]  # fmt: skip
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
 
 
 def test_steps_do_not_depend_on_threads_memory_or_time(make_config, bad_dataset, tmp_path, reads):

@@ -17,49 +17,25 @@ from typing import Any
 import pytest
 import torch
 from crew import free_port, train_on, train_well
+from same_run import assert_same_run, numbers, saved
 
 from aqqua.config import to_yaml
 from aqqua.store.read import Dataset
 from aqqua.train import checkpoint, loop
 from aqqua.train.checkpoint import Checkpoint
 from aqqua.train.data import StepData
-from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.loop import pretrain
 from aqqua.train.run import Run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, take_step
 
 STEPS, LANES = 8, 4
-TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share"}
 MakeConfig = Callable[..., PretrainConfig]
 Action = Callable[[Run, StepData], None]
 
 
 def config_of(make_config: MakeConfig, folder: Path, **train: Any) -> PretrainConfig:
     return make_config(folder, data={"lanes": LANES}, train={"images": 8000, "max_steps": STEPS, **train})
-
-
-def saved(folder: Path) -> Checkpoint:
-    found = checkpoint.load_newest(folder / CHECKPOINTS)
-    assert found is not None
-    return found
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what a clock changes."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
-
-
-def assert_same_run(folder: Path, undisturbed: Path) -> None:
-    """Losses, norms, instruments, weights, teacher, moments, places of all lanes: the same bits."""
-    assert numbers(folder) == numbers(undisturbed)
-    got, want = saved(folder), saved(undisturbed)
-    assert got.step == want.step
-    assert got.tensors.keys() == want.tensors.keys()
-    assert [name for name in want.tensors if not torch.equal(got.tensors[name], want.tensors[name])] == []
-    kept = got.state.keys() - {"config"}
-    assert {key: got.state[key] for key in kept} == {key: want.state[key] for key in kept}
 
 
 def at_steps(actions: dict[int, Action]) -> None:

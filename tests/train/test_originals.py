@@ -11,57 +11,36 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from damaged_files import damaged_copy
-from PIL import Image
+from filed_blobs import FiledBlobs
+from same_run import numbers, saved
 
 from aqqua.evaluate.features import pixel_features
 from aqqua.instruments.detect import find
-from aqqua.instruments.image import EncodedImage
-from aqqua.instruments.record import ReadOptions, Record
+from aqqua.instruments.record import ReadOptions
 from aqqua.instruments.tree import open_tree
 from aqqua.store.read import Dataset
 from aqqua.store.release import export_release
 from aqqua.store.write import ingest
-from aqqua.train import checkpoint
-from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.loop import pretrain
 from aqqua.train.settings import PretrainConfig
 
 MakeConfig = Callable[..., PretrainConfig]
-KINDS = (("PNG", "png"), ("JPEG", "jpg"), ("TIFF", "tif"), ("BMP", "bmp"))
-TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share"}
 
 
 @pytest.fixture(scope="module")
 def datasets(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The blobs as files of four formats, three of which are kept: without and with the files."""
     folder = tmp_path_factory.mktemp("originals")
-    (folder / "in").mkdir()
-    pixels = [block.pixels(i) for block in Dataset.open(dataset).iter_blocks() for i in range(len(block))]
-    names = []
-    for number, image in enumerate(pixels):
-        form, suffix = KINDS[number % len(KINDS)]
-        names.append(f"blob{number}.{suffix}")
-        Image.fromarray(image).save(folder / "in" / names[-1], form)
-    for out in ("plain", "kept"):
-        records = (
-            Record(
-                object_id=name, pixels=EncodedImage(name), instrument="ISIIS", sample="s",
-                um_per_px=68.0, group=f"g{i // 10}", source=name,
-            )
-            for i, name in enumerate(names)
-        )  # fmt: skip
-        found = [(open_tree(folder / "in"), records)]
-        ingest(found, folder / out, block_rows=64, keep_encoded=out == "kept", workers=1)
-    return folder / "plain", folder / "kept"
+    files = FiledBlobs(dataset, folder / "in")
+    return files.ingest(folder / "plain", keep_encoded=False), files.ingest(
+        folder / "kept", keep_encoded=True
+    )
 
 
 def trained(make_config: MakeConfig, run: Path, dataset: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Metrics of four steps, but for times, and all tensors of the last checkpoint."""
     pretrain(make_config(run, data={"path": dataset}, train={"max_steps": 4}))
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    saved = checkpoint.load_newest(run / CHECKPOINTS)
-    assert saved is not None
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines], saved.tensors
+    return numbers(run), saved(run).tensors
 
 
 def assert_same(make_config: MakeConfig, folder: Path, plain: Path, kept: Path) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from same_run import assert_same_run, numbers, saved
 
 from aqqua.config import to_yaml
 from aqqua.train import checkpoint, loop
@@ -25,33 +25,7 @@ from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import Outcome, Rates, take_step
 
 STEPS = 12
-TIMES = {"images_per_s", "tokens_per_s", "step_s", "waiting_share", "fill", "instruments"}
 MakeConfig = Callable[..., PretrainConfig]
-
-
-def saved(folder: Path) -> Checkpoint:
-    found = checkpoint.load_newest(folder / CHECKPOINTS)
-    assert found is not None
-    return found
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what a clock or a pause changes."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
-
-
-def assert_same_run(folder: Path, undisturbed: Path) -> None:
-    """Losses, gradient norms, rates, weights, teacher, moments and the data's order: the same bits."""
-    assert numbers(folder) == numbers(undisturbed)
-    got, want = saved(folder), saved(undisturbed)
-    assert got.step == want.step == STEPS
-    assert got.tensors.keys() == want.tensors.keys()
-    differ = [name for name in want.tensors if not torch.equal(got.tensors[name], want.tensors[name])]
-    assert differ == []
-    assert {k: v for k, v in got.state.items() if k != "config"} == {
-        k: v for k, v in want.state.items() if k != "config"
-    }
 
 
 @pytest.fixture(scope="module")
