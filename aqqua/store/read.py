@@ -7,8 +7,6 @@ page's checksum is verified while it is read.
 Test: tests/store/test_read.py, test_files.py. Timing: bench/data/ingest.py.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,15 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from aqqua.instruments.original import Original
 from aqqua.store.manifest import file_sha256, read_manifest
+from aqqua.store.open_parts import OpenParts
 from aqqua.store.schema import IMAGE_COLUMNS, MANIFEST, SCHEMAS, SIZE_COLUMNS, WORDS
 from aqqua.store.sizes import Sizes
 from aqqua.store.unpack import BadRowError, UnpackedFiles, one_piece, unpack, unpack_files
-
-OPEN_PARTS = 64  # per thread: a file handle and about 1 MB of footer each
 
 
 class DamagedError(ValueError):
@@ -77,7 +73,7 @@ class Dataset:
         self._first_block = np.concatenate([[0], part_blocks.cumsum()])  # [parts + 1]
         self.blocks = int(self._first_block[-1])
         self._full_block: int = manifest["block_rows"]
-        self._local = threading.local()
+        self._open = OpenParts(path)
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return Dataset.open, (self.path,)
@@ -183,6 +179,20 @@ class Dataset:
         part = int(np.searchsorted(self._first_block, block, side="right")) - 1
         return self._parts[part]["name"], block - int(self._first_block[part])
 
+    @property
+    def parts(self) -> int:
+        """Parquet files, in whose order the blocks are counted."""
+        return len(self._parts)
+
+    def part_name(self, part: int) -> str:
+        """File name of a part."""
+        name: str = self._parts[part]["name"]
+        return name
+
+    def blocks_of(self, part: int) -> range:
+        """Blocks that lie in a part."""
+        return range(int(self._first_block[part]), int(self._first_block[part + 1]))
+
     def rows_of(self, block: int) -> int:
         """Images in a block: every block is full but the last one of the dataset."""
         last = block == self.blocks - 1
@@ -203,18 +213,22 @@ class Dataset:
 
     def _column_bytes(self, block: int, names: Sequence[str]) -> int:
         name, group = self.place(block)
-        row_group = self._file(name).metadata.row_group(group)
+        row_group = self._open.file(name).metadata.row_group(group)
         columns = (row_group.column(i) for i in range(row_group.num_columns))
         return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in names)
 
     def _read(self, block: int, columns: list[str]) -> pa.Table:
         name, group = self.place(block)
         try:
-            table = self._file(name).read_row_group(group, columns=columns, use_threads=False).select(columns)
+            table = (
+                self._open.file(name)
+                .read_row_group(group, columns=columns, use_threads=False)
+                .select(columns)
+            )
         except MemoryError:  # Arrow's too: nothing is wrong with the file
             raise
         except Exception as error:  # of Arrow, UTF-8, a look-up: whatever damaged bytes do to their reader
-            self._forget(name)  # a handle may be stale: the next attempt opens the file again
+            self._open.forget(name)  # a handle may be stale: the next attempt opens the file again
             if isinstance(error, OSError) and error.errno is not None:  # said by the system, not by Parquet
                 raise OSError(
                     error.errno,
@@ -238,25 +252,6 @@ class Dataset:
             f"dataset: {self.path / name} row group {group} must be readable, got {' '.join(what.split())}; "
             "the file is damaged: see aqqua dataset verify"
         )
-
-    def _file(self, name: str) -> pq.ParquetFile:
-        """The open part of this thread; a Parquet file must not be shared between threads."""
-        files: OrderedDict[str, pq.ParquetFile] | None = getattr(self._local, "files", None)
-        if files is None:
-            files = self._local.files = OrderedDict()
-        if name in files:
-            files.move_to_end(name)
-            return files[name]
-        files[name] = pq.ParquetFile(self.path / name, page_checksum_verification=True)
-        if len(files) > OPEN_PARTS:
-            files.popitem(last=False)[1].close()
-        return files[name]
-
-    def _forget(self, name: str) -> None:
-        """Close this thread's handle of a part, if it has one."""
-        file = getattr(self._local, "files", {}).pop(name, None)
-        if file is not None:
-            file.close()
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         unknown = [name for name in columns if name not in self.schema.names]

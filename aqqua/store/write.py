@@ -10,14 +10,11 @@ end: a crash leaves nothing at `out`.
 Test: tests/store/test_write.py. Timing: bench/data/ingest.py.
 """
 
-import errno
 import os
 import shutil
-import socket
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from aqqua.instruments.tree import Tree
 from aqqua.store.crew import decode_chunks
 from aqqua.store.decode import CHUNK, Chunk, Decoded, Decoding, Refused
 from aqqua.store.manifest import write_manifest
+from aqqua.store.new_folder import new_folder
 from aqqua.store.parts import Written, write_parts
 from aqqua.store.schema import BLOCK_ROWS, ENCODED_VERSION, PIXELS_VERSION, SCHEMAS
 from aqqua.store.shuffle import SpillFile
@@ -33,7 +31,6 @@ from aqqua.store.tables import write_duplicates, write_quarantine, write_samples
 
 MAX_WORKERS = 32  # beyond it the listing and pass 2, each one process, set the pace
 SPILL = "spill"  # folder of what is on its way, gone before the rename
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the stage, images done, and images in all.
@@ -147,12 +144,10 @@ def ingest(
     out = Path(out)
     if block_rows < 1:
         raise ValueError(f"ingest: block_rows must be at least 1, got {block_rows}; 512 is a good size")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"ingest: the output must be a new or empty folder, got {out}; choose another --out")
     in_this_process = workers == 1
     workers = workers or min(_cores(), MAX_WORKERS)
     tell = progress or _silent
-    with _built_beside(out) as folder:
+    with new_folder(out, "ingest") as folder:
         listing, spill = Listing(), folder / SPILL
         spill.mkdir()
         decoding, version = Decoding(seed, keep_encoded), ENCODED_VERSION if keep_encoded else PIXELS_VERSION
@@ -249,41 +244,3 @@ def _finish(
         encoded=written.encoded,
         dataset_bytes=dataset_bytes,
     )
-
-
-@contextmanager
-def _built_beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when all went well, and goes away when not."""
-    unique = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder = out.with_name(f"{out.name}.partial-{unique}")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-        _flush(folder)
-        folder.rename(out)
-        _flush_folder(out.parent)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        full = error.errno in _NO_SPACE
-        must = "the disk must have room for the dataset" if full else "files must be readable and writable"
-        fix = "free some space" if full else "check the disk"
-        raise RuntimeError(f"ingest: {must}, got {error}; {fix} or choose another --out") from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _flush(folder: Path) -> None:
-    """All bytes of all files on the disk, before the rename makes them the dataset."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

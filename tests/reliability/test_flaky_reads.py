@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fuzz_targets import Stored
 
+from aqqua.store.open_parts import OpenParts
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import RETRY_S, read_served
 
@@ -18,14 +19,14 @@ def test_reads_that_fail_at_random_end_right_or_are_told(tmp_path, full, measure
     draw, reads, share = random.Random(20), 10_000 if full else 200, 0.1
     dataset = Dataset.open(Stored(tmp_path).path)
     want = [dataset.files_with(number, ())[0].data.copy() for number in range(dataset.blocks)]
-    opened = Dataset._file
+    opened = OpenParts.file
 
-    def flaky(self: Dataset, name: str) -> object:
+    def flaky(self: OpenParts, name: str) -> object:
         if draw.random() < share:
             raise OSError(draw.choice(FAILURES), "made to fail")
         return opened(self, name)
 
-    monkeypatch.setattr(Dataset, "_file", flaky)
+    monkeypatch.setattr(OpenParts, "file", flaky)
     wrong = given_up = paused = most = 0
     for _ in range(reads):
         block, pauses = draw.randrange(dataset.blocks), list[float]()
