@@ -108,7 +108,7 @@ class PlainEngine:
     def backward(self, packs: Sequence[Callable[[], Losses]]) -> Losses:
         """See `Engine`."""
         parameters = [p for p in self.model.student.parameters() if p.requires_grad]
-        summed = GradientSum(parameters, self.ranks, self.way)
+        summed = GradientSum(parameters, self.ranks, self.way, packs=len(packs))
         for pack in packs:
             losses = pack()
             losses.total.backward()

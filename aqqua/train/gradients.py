@@ -49,6 +49,7 @@ class GradientSum:
         ranks: Ranks,
         way: Literal["float32", "float64", "lane order"] = "float32",
         most: int = BUCKET_VALUES,
+        packs: int | None = None,
     ) -> None:
         """
         Args:
@@ -56,11 +57,13 @@ class GradientSum:
             ranks: whose gradients are summed.
             way: see the module. A single rank is in lane order by itself.
             most: values of a bucket.
+            packs: how many there are on this rank, if it is known: one alone is its own exact sum.
         """
         self._ranks, self._way = ranks, way
-        if way == "lane order" and ranks.size == 1:
+        if ranks.size == 1 and (way == "lane order" or packs == 1):
             self._way = "float32"
         self._buckets = buckets(parameters, most)
+        self._there = [[False] * len(bucket) for bucket in self._buckets]  # a gradient, in any pack so far
         self._sums: list[Tensor] = []
         self._extra_E: Tensor | float = 0.0
 
@@ -75,21 +78,23 @@ class GradientSum:
                 dtype = torch.float64 if self._way == "float64" else torch.float32
                 self._sums.append(torch.zeros_like(mine_P, dtype=dtype))
             self._add_flat(self._sums[number], mine_P)
-            for parameter in bucket:
+            for place, parameter in enumerate(bucket):
+                self._there[number][place] |= parameter.grad is not None
                 parameter.grad = None
 
     def finish(self) -> Float[Tensor, " E"]:
         """Give each parameter the sum over all packs of all ranks; returns the numbers' sum."""
         if self._way == "float32" and self._ranks.size == 1:
             return torch.as_tensor(self._extra_E)
-        rest: list[Tensor] = []
+        extra_E: list[Tensor] = []
         for number, bucket in enumerate(self._buckets):
             sum_P = self._sums[number] if self._sums else self._flat(bucket, number)
             if self._way != "lane order":
                 self._ranks.all_reduce(sum_P)
-            rest.append(_restore(bucket, sum_P.float()))
+            known = self._there[number] if self._ranks.size == 1 else None  # else only the device knows
+            extra_E.append(_restore(bucket, sum_P.float(), known))
         self._sums = []
-        return rest[0]
+        return extra_E[0]
 
     def _add_flat(self, sum_P: Tensor, mine_P: Tensor) -> None:
         if self._way == "float64":
@@ -114,10 +119,15 @@ def _flatten(bucket: list[Tensor], extra_E: Tensor) -> Float[Tensor, " P"]:
     return torch.cat([*parts, extra_E.new_tensor(there), extra_E])
 
 
-def _restore(bucket: list[Tensor], flat_P: Float[Tensor, " P"]) -> Float[Tensor, " E"]:
-    """Set the gradients from what `_flatten` made; returns the numbers beside them."""
+def _restore(
+    bucket: list[Tensor], flat_P: Float[Tensor, " P"], known: list[bool] | None
+) -> Float[Tensor, " E"]:
+    """Set the gradients from what `_flatten` made; returns the numbers beside them.
+
+    Which are there is `known`, or read from `flat_P`: then the host waits for the device.
+    """
     at = sum(parameter.numel() + _gap(parameter) for parameter in bucket)
-    there = flat_P[at : at + len(bucket)].tolist()
+    there = flat_P[at : at + len(bucket)].tolist() if known is None else known
     extra_E = flat_P[at + len(bucket) :]
     at = 0
     for parameter, count in zip(bucket, there, strict=True):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from aqqua.train.gradients import GradientSum, buckets
 from aqqua.train.ranks import Place, Ranks
@@ -110,3 +111,29 @@ def test_buckets_hold_all_in_order_within_their_size():
     tensors = [torch.empty(n) for n in (3, 4, 100, 1, 1)]
     found = buckets(tensors, 8)
     assert [[len(t) for t in bucket] for bucket in found] == [[3, 4], [100], [1, 1]]
+
+
+class NoReading(TorchFunctionMode):
+    """Refuses what makes the host wait for a device."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        reads = (Tensor.tolist, Tensor.item, Tensor.__float__, Tensor.__bool__, Tensor.cpu, Tensor.numpy)
+        assert function not in reads, f"the host waits in {function}"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_rank_alone_never_waits_for_the_device(way):
+    with NoReading():
+        gradients, _ = summed(Ranks(), way)
+    assert [gradient is None for gradient in gradients] == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_pack_alone_keeps_its_gradients_as_they_are(way):
+    parameter = torch.zeros(3, requires_grad=True)
+    total = GradientSum([parameter], Ranks(), way, packs=1)
+    parameter.grad = gradient = torch.tensor([1.0, 1e-30, 3.0])
+    total.add(torch.tensor([2.0]))
+    assert total.finish().tolist() == [2.0]
+    assert parameter.grad is gradient
