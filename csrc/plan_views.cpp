@@ -278,7 +278,6 @@ void plan_views(const PlanImages &images, const PlanConfig &config, const Planne
     const bool rare = config.grey_odds > 0 || any(config.solarize_odds, config.views);
     const uint32_t blocks = rare ? kBlocksPerView : kBlocksUsed;
     for (auto &lanes : drawn.u) std::fill(lanes, lanes + kLanes, 1.0);  // a draw not made: below no odds
-    for (auto &lanes : appearance.fold) std::fill(lanes, lanes + kLanes, kNoFold);
     for (int64_t first = 0; first < images.count; first += kLanes) {
         load(images, config, first, image_lanes);
         colour_as_it_is(image_lanes, config, tint);

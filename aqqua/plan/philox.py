@@ -100,3 +100,8 @@ def uniforms(
 ) -> Float64[np.ndarray, "I count"]:
     """`count` draws from [0, 1) per image: multiples of 2**-24, exact in float32 too."""
     return (bits(seed, keys_I, visits_I, purpose, count) >> np.uint32(8)) * 2.0**-24
+
+
+def between(bounds: tuple[float, float], draw: np.ndarray) -> np.ndarray:
+    """Draws from [0, 1) stretched over a range."""
+    return bounds[0] + (bounds[1] - bounds[0]) * draw

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64, UInt64
 
 from aqqua.plan.colour import LUMA
-from aqqua.plan.philox import Purpose, uniforms
-from aqqua.plan.view_config import MOST_SPECKS, Range, ViewConfig
+from aqqua.plan.philox import Purpose, between, uniforms
+from aqqua.plan.view_config import MOST_SPECKS, ViewConfig
 
 _WORDS = 4  # of a view (whether, how many, two free), then of each speck: x, y, radius, depth
 
@@ -46,13 +46,9 @@ def draw_specks(
         [
             drawn[..., 0] * width,
             drawn[..., 1] * height,
-            np.minimum(height, width) * _between(config.speck_radius, drawn[..., 2]),
-            luma + _between(config.speck_depth, drawn[..., 3]) * (end - luma),
+            np.minimum(height, width) * between(config.speck_radius, drawn[..., 2]),
+            luma + between(config.speck_depth, drawn[..., 3]) * (end - luma),
         ],
         axis=-1,
     )
     return np.where((np.arange(count) < number[..., None])[..., None], specks, 0.0)
-
-
-def _between(bounds: Range, draw: np.ndarray) -> np.ndarray:
-    return bounds[0] + (bounds[1] - bounds[0]) * draw

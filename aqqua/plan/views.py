@@ -21,9 +21,9 @@ from aqqua import _core
 from aqqua.plan.colour import colour_matrix, coloured, hues, quarter_turn
 from aqqua.plan.cut import QUANTILES, affine, bounded_zoom, cut, directions, log_uniform, snap
 from aqqua.plan.footprint import footprint_sigma
-from aqqua.plan.philox import Purpose, require_seed, uniforms
+from aqqua.plan.philox import Purpose, between, require_seed, uniforms
 from aqqua.plan.specks import draw_specks
-from aqqua.plan.view_config import Range, ViewConfig
+from aqqua.plan.view_config import ViewConfig
 from aqqua.store.sizes import Sizes
 
 LARGEST_PATCH = 1024  # px
@@ -196,10 +196,10 @@ def _background(sizes: Sizes) -> np.ndarray:
 def _look(u: np.ndarray, sizes: Sizes, zoom_IS: np.ndarray, config: ViewConfig) -> dict[str, np.ndarray]:
     """Photometric numbers of each view, folded into one matrix, scale, bias and fold per channel."""
     lit = u[..., 7] < config.photometric_odds
-    gain = np.where(lit, _between(config.gain, u[..., 8]), 1.0)
-    offset = np.where(lit, _between(config.offset, u[..., 9]), 0.0)
+    gain = np.where(lit, between(config.gain, u[..., 8]), 1.0)
+    offset = np.where(lit, between(config.offset, u[..., 9]), 0.0)
     sign = np.where(u[..., 10] < config.invert_odds_S(), -1.0, 1.0)
-    blur = np.where(u[..., 11] < config.blur_odds_S(), _between(config.blur_sigma_px, u[..., 12]), 0.0)
+    blur = np.where(u[..., 11] < config.blur_odds_S(), between(config.blur_sigma_px, u[..., 12]), 0.0)
     colour = _colour(u, lit, sizes, config)
     background = coloured(colour, _background(sizes))
     zero = background if config.subtract_background else config.mean  # the level that becomes 0
@@ -211,7 +211,7 @@ def _look(u: np.ndarray, sizes: Sizes, zoom_IS: np.ndarray, config: ViewConfig) 
         "sigma_IS": footprint_sigma(blur, zoom_IS).astype(np.float32),
         "scale_IS": scale.astype(np.float32),
         "bias_ISC": bias.astype(np.float32),
-        "noise_IS": (_between(config.noise, u[..., 13]) / config.std).astype(np.float32),
+        "noise_IS": (between(config.noise, u[..., 13]) / config.std).astype(np.float32),
         "colour_IS33": colour.astype(np.float32),
         "fold_ISC": np.where(solarized, fold * np.ones(3), NO_FOLD).astype(np.float32),
     }
@@ -221,14 +221,10 @@ def _colour(u: np.ndarray, lit: np.ndarray, sizes: Sizes, config: ViewConfig) ->
     """The colour matrix of each view; the identity where the image has no colour."""
     turn = hues(*config.hue)[(u[..., 14] * QUANTILES).astype(np.int64)]
     cos, sin = np.where(lit, turn[..., 0], 1.0), np.where(lit, turn[..., 1], 0.0)
-    saturation = np.where(lit, _between(config.saturation, u[..., 15]), 1.0)
+    saturation = np.where(lit, between(config.saturation, u[..., 15]), 1.0)
     saturation = np.where(u[..., 16] < config.grey_odds, 0.0, saturation)
     has_colour = (sizes.channels == 3)[:, None, None, None]
     return np.where(has_colour, colour_matrix(cos, sin, saturation), np.eye(3))
-
-
-def _between(bounds: Range, draw: np.ndarray) -> np.ndarray:
-    return bounds[0] + (bounds[1] - bounds[0]) * draw
 
 
 def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, config: ViewConfig) -> Views:

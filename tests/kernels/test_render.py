@@ -176,7 +176,7 @@ MUTATIONS = {
     ),
     "red alone": (3, "tl.where(stored == 1, 0, b_from)", "0"),
     "grey not repeated": (3, "tl.where(stored == 1, 0, b_from)", "b_from"),
-    "one background": (3, "background_ptr + 3 * i_i + b_from", "background_ptr + 3 * i_i"),
+    "one background": (3, "background_ptr + b_from", "background_ptr"),
     "one bias": (3, "bias_ptr + 3 * i_v + channel", "bias_ptr + 3 * i_v"),
     "noise of another pixel": (1, "(row * (columns * P) + column)", "(row * P + column)"),
     "half a key": (1, "(key >> 32 & 0xFFFFFFFF)", "(key & 0xFFFFFFFF)"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from made_sizes import isiis_like, sizes
 from made_views import visits
 
+from aqqua.kernels.render import reference as kernel_reference
 from aqqua.plan.colour import LUMA, colour_matrix, hues, quarter_turn
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import Views, plan_views
@@ -118,3 +119,7 @@ def test_hue_turns_in_the_chroma_plane_of_yiq(turn):
     expected = np.linalg.inv(YIQ) @ rotation @ YIQ
     found = colour_matrix(np.array([[cos]]), np.array([[sin]]), np.ones((1, 1)))[0, 0]
     np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_planning_and_rendering_mean_the_same_grey():
+    assert kernel_reference.LUMA == LUMA

@@ -176,6 +176,45 @@ def spread(o_e, columns, P: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 @no_type_check
+def sample_grey(bytes_ptr, wide, b_left, b_top, b_across, b_down, background_ptr, height, width, stored,
+                reach, fall):  # fmt: skip
+    """Raw luma around each point."""
+    b_value = b_across * 0.0
+    for c in range(0, stored):
+        b_background = background_of(background_ptr, c, stored)
+        b_plane = gather(
+            bytes_ptr, wide, b_left, b_top, b_across, b_down, c, b_background,
+            height, width, stored, reach, fall,
+        )  # fmt: skip
+        b_value += b_plane * tl.where(stored == 1, 1.0, luma_share(c))
+    return b_value
+
+
+@triton.jit
+@no_type_check
+def sample_colour(bytes_ptr, wide, b_left, b_top, b_across, b_down, background_ptr, height, width, stored,
+                  reach, fall, channel, mixed, colour_ptr):  # fmt: skip
+    """Raw level of each value's channel around its point, and what becomes of a grey of 1.
+
+    A value is made of its own channel; of a view whose colours are mixed, of all three.
+    """
+    b_value, b_grey = b_across * 0.0, b_across * 0.0
+    for c in range(0, tl.where(mixed, 3, 1)):
+        b_from = tl.where(mixed, c, channel)
+        b_background = tl.load(background_ptr + b_from)
+        b_stored = tl.where(stored == 1, 0, b_from)  # grey is repeated
+        b_plane = gather(
+            bytes_ptr, wide, b_left, b_top, b_across, b_down, b_stored, b_background,
+            height, width, stored, reach, fall,
+        )  # fmt: skip
+        b_share = tl.where(mixed, tl.load(colour_ptr + 3 * channel + c), 1.0)
+        b_value += b_plane * b_share
+        b_grey += b_share
+    return b_value, b_grey
+
+
+@triton.jit
+@no_type_check
 def render_kernel(
     pixels_ptr, offset_ptr, height_ptr, width_ptr, channels_ptr, bits_ptr, background_ptr,
     image_ptr, grid_ptr, map_ptr, sigma_ptr, reach_ptr, scale_ptr, bias_ptr, noise_ptr, key_ptr,
@@ -202,31 +241,17 @@ def render_kernel(
     b_top = tl.where(m_e, b_top, -(1 << 30))  # so that nothing is loaded beyond the view's last value
 
     bytes_ptr = pixels_ptr + tl.load(offset_ptr + i_i)  # int64: the pixels of a pack may pass 2**31 bytes
-    b_value, b_grey = b_across * 0.0, 1.0
+    background_ptr += 3 * i_i
     if C == 1:
-        for c in range(0, stored):
-            b_background = background_of(background_ptr + 3 * i_i, c, stored)
-            b_plane = gather(
-                bytes_ptr, wide, b_left, b_top, b_across, b_down, c, b_background,
-                height, width, stored, reach, fall,
-            )  # fmt: skip
-            b_value += b_plane * tl.where(stored == 1, 1.0, luma_share(c))
+        b_grey = 1.0
+        b_value = sample_grey(bytes_ptr, wide, b_left, b_top, b_across, b_down, background_ptr,
+                              height, width, stored, reach, fall)  # fmt: skip
         b_bias, b_fold = luma_of(bias_ptr + 3 * i_v), luma_of(fold_ptr + 3 * i_v)
     else:
-        # A value is made of its own channel; of a view whose colours are mixed, of all three.
         mixed = tl.load(coloured_ptr + i_v) != 0
-        b_grey = b_across * 0.0
-        for c in range(0, tl.where(mixed, 3, 1)):
-            b_from = tl.where(mixed, c, channel)
-            b_background = tl.load(background_ptr + 3 * i_i + b_from)
-            b_stored = tl.where(stored == 1, 0, b_from)  # grey is repeated
-            b_plane = gather(
-                bytes_ptr, wide, b_left, b_top, b_across, b_down, b_stored, b_background,
-                height, width, stored, reach, fall,
-            )  # fmt: skip
-            b_share = tl.where(mixed, tl.load(colour_ptr + 9 * i_v + 3 * channel + c), 1.0)
-            b_value += b_plane * b_share
-            b_grey += b_share
+        b_value, b_grey = sample_colour(bytes_ptr, wide, b_left, b_top, b_across, b_down, background_ptr,
+                                        height, width, stored, reach, fall, channel, mixed,
+                                        colour_ptr + 9 * i_v)  # fmt: skip
         b_bias, b_fold = tl.load(bias_ptr + 3 * i_v + channel), tl.load(fold_ptr + 3 * i_v + channel)
     b_value *= unit_of(wide, reach, fall)
     # Worked out anew from a number that the compiler cannot know to be the same: kept through the loops
