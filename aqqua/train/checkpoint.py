@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"step-(\d{12})")
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
+RETRY_S = (0.2, 1.0, 4.0)  # pauses between attempts while the system reports errors
 _BROKEN = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged checkpoint raises
 
 
@@ -86,7 +88,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     problems = []
     for path in _newest_first(folder):
         try:
-            _check(path)
+            _check_patiently(path)
         except NewerFormatError:
             raise
         except _BROKEN as error:
@@ -123,6 +125,18 @@ def verify(path: Path) -> str | None:
     except _BROKEN as error:
         return _reason(error)
     return None
+
+
+def _check_patiently(path: Path) -> None:
+    """`_check`, again after pauses while the system cannot read what is there: a disk may recover."""
+    for seconds in RETRY_S:
+        try:
+            return _check(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError:
+            time.sleep(seconds)
+    return _check(path)
 
 
 def _check(path: Path) -> None:

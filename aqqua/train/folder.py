@@ -1,13 +1,15 @@
 """A run's folder: one process at a time, and what it says of itself. Test: tests/train/test_run.py."""
 
+import errno
 import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from aqqua.train.ranks import Ranks
 from aqqua.train.settings import PretrainConfig
 
 CONFIG, ENVIRONMENT, CHECKPOINTS, LOCK = "config.yaml", "environment.json", "checkpoints", ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network disks
 
 
 @contextmanager
@@ -40,20 +43,57 @@ def only_run(folder: Path, ranks: Ranks) -> Iterator[None]:
 def only_process(folder: Path) -> Iterator[None]:
     """Keep a second process out of a run's folder; the lock dies with its process, however that ends.
 
+    If nothing was written beside the lock, it goes, and a new folder with it.
+
     Raises:
-        ValueError: another process trains in this folder.
+        OSError: the folder cannot be written.
+        ValueError: another process trains in this folder, or it is none of a run.
     """
     _check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w", encoding="utf-8") as file:
+    new = not folder.exists()
+    with _locked(folder):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"pretrain: a run must be trained by one process, got {folder}, which another one uses; wait "
-                "for it, or choose another run=FOLDER"
-            ) from error
-        yield
+            yield
+        finally:
+            if {path.name for path in folder.iterdir()} == {LOCK}:  # while it is locked: see _locked
+                (folder / LOCK).unlink()
+                with suppress(OSError):  # another process came
+                    if new:
+                        folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is made if it is not there."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOCK).open("w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"pretrain: a run must be trained by one process, got {folder}, which another one uses; "
+                    "wait for it, or choose another run=FOLDER"
+                ) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                warnings.warn(
+                    f"pretrain: {folder} lies where files cannot be locked ({error.strerror}): see to it "
+                    "that no other process trains there",
+                    stacklevel=2,
+                )
+            if _is_file_of(file.fileno(), folder / LOCK):  # else its last holder took it away just now
+                yield
+                return
+
+
+def _is_file_of(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one that has the name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _check_folder(folder: Path) -> None:

@@ -3,7 +3,8 @@
 import gc
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,15 +56,22 @@ def rows_of(path: Path, form: str) -> list[int]:
     return [row for row, found in enumerate(formats) if found == form]
 
 
-def feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1, device: str = "cpu") -> Feeder:
+def made_feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1, device: str = "cpu") -> Feeder:
     shape = Shape.of(config.model, config.views, torch.float32)
     rooms = (Dataset.open(config.data.path), config.data, config.views, config.masks, shape)
     return Feeder(*rooms, seed=config.seed, rank=rank, ranks=ranks, device=device)
 
 
+@pytest.fixture
+def feeder() -> Iterator[Callable[..., Feeder]]:
+    """Makes feeders, closed when the test ends."""
+    with ExitStack() as made:
+        yield lambda *args, **options: made.enter_context(closing(made_feeder(*args, **options)))
+
+
 def steps(config: PretrainConfig, count: int) -> list[StepData]:
-    one = feeder(config)
-    return list(islice(one.steps(one.start(), 0), count))
+    with closing(made_feeder(config)) as one, closing(one.steps(one.start(), 0)) as found:
+        return list(islice(found, count))
 
 
 def losses(run: Path) -> list[list[float]]:
@@ -105,7 +113,7 @@ def test_a_run_stopped_and_continued_is_a_run(make_config, tmp_path, kept):
     assert all(torch.equal(got.tensors[name], want.tensors[name]) for name in want.tensors)
 
 
-def test_ranks_may_change_in_the_middle(make_config, tmp_path, kept):
+def test_ranks_may_change_in_the_middle(make_config, tmp_path, kept, feeder):
     """Two ranks, then one, then two: each lane's rows are those of one rank alone; a blank image too."""
     bad = {row: (lambda data: data[: len(data) // 2]) for row in rows_of(kept, "JPEG")}
     path = changed_copy(kept, tmp_path / "bad", bad)
@@ -231,7 +239,7 @@ def test_what_cannot_serve_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_feeder_leaves_no_thread_behind(make_config, tmp_path, kept):
+def test_a_feeder_leaves_no_thread_behind(make_config, tmp_path, kept, feeder):
     def native_threads() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 
@@ -250,7 +258,7 @@ def test_a_feeder_leaves_no_thread_behind(make_config, tmp_path, kept):
     assert set(threading.enumerate()) == known
 
 
-def test_a_wait_for_files_can_be_ended(make_config, tmp_path, kept, monkeypatch):
+def test_a_wait_for_files_can_be_ended(make_config, tmp_path, kept, monkeypatch, feeder):
     over, waits, real = threading.Event(), threading.Event(), Dataset.files_with
 
     def hang(self: Dataset, block: int, columns: Sequence[str]) -> Any:
@@ -270,7 +278,7 @@ def test_a_wait_for_files_can_be_ended(make_config, tmp_path, kept, monkeypatch)
     assert one.reader.closed
 
 
-def test_the_late_images_of_a_replacement_are_named_where_they_lie(make_config, tmp_path, kept):
+def test_the_late_images_of_a_replacement_are_named_where_they_lie(make_config, tmp_path, kept, feeder):
     """Every file is damaged, so each image planned from block 2 fails in the block that stands for it."""
     files = [row for form in ("JPEG", "PNG", "TIFF") for row in rows_of(kept, form)]
     bad = changed_copy(kept, tmp_path / "late", dict.fromkeys(files, lambda data: data[:2]))
@@ -370,7 +378,7 @@ def test_a_dali_that_cannot_be_loaded_is_named(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_pages_go_to_the_renderer_where_they_lie(make_config, tmp_path, kept):
+def test_on_a_gpu_pages_go_to_the_renderer_where_they_lie(make_config, tmp_path, kept, feeder):
     """Within what nvJPEG rounds otherwise: 3 grey levels of 255, at a scale of some 6."""
     found = {}
     for name in ("parquet", "dali"):

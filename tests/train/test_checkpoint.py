@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,23 @@ def test_kill_9_while_saving_loses_no_acknowledged_step(tmp_path):
         assert last <= found.step <= last + 1
         assert same(found, made(found.step, size=20_000))
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("failures", "step"), [(3, 2), (4, 1)], ids=["recovers", "does not"])
+def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(tmp_path, monkeypatch, failures, step):
+    for number in (1, 2):
+        save(tmp_path, made(number))
+    monkeypatch.setattr(checkpoint, "RETRY_S", (0.0, 0.0, 0.0))
+    left, real = [OSError(errno.EIO, "Input/output error")] * failures, checkpoint._fingerprint
+
+    def fingerprint(path: Path) -> object:
+        if left:
+            raise left.pop()
+        return real(path)
+
+    monkeypatch.setattr(checkpoint, "_fingerprint", fingerprint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = load_newest(tmp_path)
+    assert found is not None
+    assert found.step == step

@@ -1,6 +1,6 @@
 """Sums of gradients over packs and ranks, with ranks that are threads of this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, Literal
@@ -37,6 +37,9 @@ class Threads(Ranks):
 
     def broadcast(self, x: Tensor, source: int = 0) -> Tensor:
         return x.copy_(self._meet(x)[source])
+
+    def table(self, numbers: Sequence[int]) -> list[list[int]]:
+        return [row.tolist() for row in self._meet(torch.tensor(numbers, dtype=torch.int64))]
 
 
 def on_ranks(size: int, work: Callable[[Ranks], Any]) -> list[Any]:
@@ -137,3 +140,9 @@ def test_one_pack_alone_keeps_its_gradients_as_they_are(way):
     total.add(torch.tensor([2.0]))
     assert total.finish().tolist() == [2.0]
     assert parameter.grad is gradient
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gradient_of_one_rank_alone_is_one_of_all(way):
+    for gradients, _ in on_ranks(2, lambda ranks: summed(ranks, way, lanes=2)):
+        assert torch.equal(gradients[1], lane_gradients(2)[0][1])
