@@ -10,7 +10,7 @@ Letters: I images, V views, N patch rows, F = P·P·C values of a row.
 Test: tests/dali_pipelines/test_dali_renderer.py. Timing: bench/data/dali.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ from dali_pipelines.augment import FULL
 from dali_pipelines.graph import render_graph, view_inputs_of
 from dali_pipelines.iterator import QUEUE, PackPipeline, PackSource
 
-BATCH = 64  # views; their float32 pages and all between them lie in memory at once
+BATCH = 64  # views at most; their float32 pages and all between them lie in memory at once
+BATCH_VALUES = 1 << 22  # of their pages, unless one alone has more: some 16 MB each of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,13 @@ class DaliRenderer:
             self._pipelines[kind] = PackPipeline(self._builder(kind))
         pages = [page.reshape(*page.shape[:2], kind.stored) for page in pages]
         names = view_inputs_of(kind.specks, kind.mixed)
+        parts = batches([page.size for page in pages])
 
         def batch(number: int) -> tuple[Any, ...]:
-            part = slice(number * BATCH, (number + 1) * BATCH)
+            part = parts[number]
             return pages[part], *(inputs[name][part] for name in names)
 
-        outputs = self._pipelines[kind].run(-(-len(pages) // BATCH), batch)
+        outputs = self._pipelines[kind].run(len(parts), batch)
         return [np.array(rows.at(i)) for (rows,) in outputs for i in range(len(rows))]
 
     def _builder(self, kind: _Kind) -> Callable[[PackSource], Pipeline]:
@@ -135,6 +137,17 @@ class DaliRenderer:
             return pipeline
 
         return build
+
+
+def batches(values: Sequence[int]) -> list[slice]:
+    """Pages in a row that DALI takes together, by the values of each."""
+    found, first, held = list[slice](), 0, 0
+    for number, size in enumerate(values):
+        if number > first and (number - first == BATCH or held + size > BATCH_VALUES):
+            found.append(slice(first, number))
+            first, held = number, 0
+        held += size
+    return [*found, slice(first, len(values))]
 
 
 def view_inputs(pack: Pack, numbers: np.ndarray, patch_px: int, channels: int) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The DALI renderer against the specification, image by image; its tolerance is that of the sampling."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from made_packs import drawn_pack, made_images, one_view, real_images
 
 pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install 'aqqua[gpu]'")
@@ -135,3 +138,21 @@ def test_it_can_be_closed_and_used_again():
     want = one(pack, images, P, 1)
     one.close()
     assert torch.equal(one(pack, images, P, 1), want)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_pages_go_together_while_they_are_few_and_small(values):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BATCH", 7)
+        patch.setattr(module, "BATCH_VALUES", 50)
+        parts = [values[part] for part in module.batches(values)]
+    assert [size for part in parts for size in part] == values
+    assert all(1 <= len(part) <= 7 and (sum(part) <= 50 or len(part) == 1) for part in parts)
+    for part, after in pairwise(parts):  # none could have taken one more
+        assert len(part) == 7 or sum(part) + after[0] > 50
+
+
+def test_pages_of_unequal_sizes_agree_though_taken_apart(monkeypatch):
+    monkeypatch.setattr(module, "BATCH_VALUES", 3000)
+    images = made_images(2, np.uint8, True)
+    agree(drawn_pack(images, P), images, P, 3)
