@@ -24,13 +24,14 @@ ALLOWED: dict[str, set[str]] = {
     **{room: {*DATA, *NETWORK, *TOP[:i]} for i, room in enumerate(TOP)},
     "sample": {"instruments"},
     "progress": set(),
+    "spread": set(),
     "config": set(),
     "__init__": set(),
     "__main__": {"cli"},
 }
 ALLOWED["cli"] |= {"sample"}
 ALLOWED["render"] |= {"kernels"}  # one of the renderers is a kernel
-EVERYONE_MAY = {"progress", "config", "_core", "__version__"}  # leaves: they import nothing of ours
+EVERYONE_MAY = {"progress", "spread", "config", "_core", "__version__"}  # leaves: they import nothing of ours
 # The package beside aqqua: what it may import of it, and who of aqqua may import it, inside functions.
 ALLOWED_IN_PIPELINES = {*DATA, "kernels"}
 USERS_OF_PIPELINES = {"train", "doctor"}

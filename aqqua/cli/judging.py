@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aqqua.cli.verb import add_verb, answer
+from aqqua.cli.verb import add_engine, add_verb, answer
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,18 +23,36 @@ def add_embed(verbs: Any) -> None:
     parser = add_verb(verbs, "embed", _run_embed, "one feature row per image, as Parquet",
                       "aqqua embed runs/first --data dataset --out embeddings.parquet")  # fmt: skip
     _model_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="new Parquet file")
+    parser.add_argument(
+        "--out", type=Path, required=True,
+        help="new file, named .parquet (float32, with what is known of each image); else a new folder of "
+        "columns for aqqua curate (float16)",
+    )  # fmt: skip
+    add_engine(parser)
 
 
 def _run_embed(parsed: argparse.Namespace) -> int:
-    from aqqua.evaluate.features import write_embeddings
+    from aqqua.evaluate.embeddings import write_embedding_columns, write_embeddings
     from aqqua.evaluate.models import load_embedder
     from aqqua.progress import Bar
+    from aqqua.spread import Engine
     from aqqua.store.read import Dataset
 
+    engine = Engine(name=parsed.engine, workers=parsed.workers, gpus=parsed.gpus)
+    one_file = parsed.out.suffix == ".parquet"
+    if one_file and engine != Engine():
+        raise ValueError(
+            "embed: one file is written by one process, got an engine; give --out a folder, or leave out "
+            "--engine, --workers and --gpus"
+        )
     embedder, dataset = load_embedder(parsed.model, parsed.pooling), Dataset.open(parsed.data)
     with Bar("embed", dataset.rows, "images") as bar:
-        rows = write_embeddings(embedder, dataset, parsed.out, lambda done: bar.update(done))
+        if one_file:
+            rows = write_embeddings(embedder, dataset, parsed.out, bar.update)
+        else:
+            rows = write_embedding_columns(
+                parsed.model, parsed.pooling, dataset, parsed.out, engine, bar.update
+            )
     values = {"out": str(parsed.out), "rows": rows, "width": embedder.width}
     answer(parsed, values, [f"{parsed.out}: {rows} rows of {embedder.width} numbers"])
     return 0

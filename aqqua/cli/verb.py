@@ -27,3 +27,13 @@ def answer(parsed: argparse.Namespace, values: dict[str, Any], lines: Sequence[s
     """Print the result on standard output: `values` for machines (--json), else `lines` for people."""
     text = json.dumps(values, indent=1, ensure_ascii=False, default=str) if parsed.json else "\n".join(lines)
     sys.stdout.write(text + "\n")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Who does the work on the parts of a dataset (aqqua.spread.Engine)."""
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="processes of this machine, or a Ray cluster that sees the same disk",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, help="that work at a time")
+    parser.add_argument("--gpus", type=float, default=0, help="GPUs of each worker of Ray")

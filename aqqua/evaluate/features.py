@@ -4,14 +4,11 @@ A model sees each whole image once, undisturbed, at its native resolution, packe
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -28,10 +25,9 @@ Pooling = Literal["cls", "mean", "cls+mean"]
 BUDGET_TOKENS = 16384
 PIXEL_SIDE = 32  # of the raw-pixel baseline
 _CPU = torch.device("cpu")
-KEPT = ("image_id", "instrument", "group", "label", "label_status", "aphia_id", "um_per_px")
 
 
-def _silent(_done: int) -> None:
+def silent(_done: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -113,7 +109,7 @@ def _thumbnail(block: Block, i: int) -> np.ndarray:
 def all_features(
     make: Callable[[Dataset, int], np.ndarray],
     dataset: Dataset,
-    progress: Callable[[int], None] = _silent,
+    progress: Callable[[int], None] = silent,
 ) -> Float[np.ndarray, "I D"]:
     """Features of every image, in dataset order. For sets that fit in memory."""
     parts, done = [], 0
@@ -122,53 +118,6 @@ def all_features(
         done += len(parts[-1])
         progress(done)
     return np.concatenate(parts)
-
-
-def write_embeddings(
-    embedder: Embedder, dataset: Dataset, out: Path, progress: Callable[[int], None] = _silent
-) -> int:
-    """One Parquet row per image: its id, what is known of it, and `embedding` (float32 list).
-
-    Written block by block to a temporary name, renamed when whole; returns the number of rows.
-
-    Raises:
-        ValueError: `out` exists.
-    """
-    if out.exists():
-        raise ValueError(f"embed: the output must not exist yet, got {out}; choose another name or remove it")
-    if out.suffix != ".parquet":
-        raise ValueError(f"embed: the output must be named .parquet, got {out}; rename it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".partial-{out.name}")
-    done, writer = 0, None
-    try:
-        for table in _embedding_tables(embedder, dataset):
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table)
-            done += len(table)
-            progress(done)
-    except BaseException:
-        if writer is not None:
-            writer.close()
-        temporary.unlink(missing_ok=True)
-        raise
-    if writer is not None:
-        writer.close()
-        temporary.replace(out)
-    return done
-
-
-def _embedding_tables(embedder: Embedder, dataset: Dataset) -> Iterator[pa.Table]:
-    about = {
-        "aqqua.dataset_sha256": dataset.manifest_sha256,
-        "aqqua.model_sha256": fingerprint(embedder.backbone),
-        "aqqua.pooling": embedder.pooling,
-    }
-    for number in range(dataset.blocks):
-        features = np.ascontiguousarray(embedder(dataset, number), np.float32)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
-        table = dataset.table(list(KEPT), blocks=[number]).append_column("embedding", column)
-        yield table.replace_schema_metadata(about)
 
 
 def fingerprint(module: torch.nn.Module) -> str:

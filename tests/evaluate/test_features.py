@@ -1,12 +1,9 @@
-"""Features: packed equals one by one, rows keep their order, pooling, the pixel baseline, the file."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""Features: packed equals one by one, rows keep their order, pooling, the pixel baseline."""
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
+from drawn_images import blob, make_dataset
 
 from aqqua.evaluate.features import (
     PIXEL_SIDE,
@@ -14,72 +11,11 @@ from aqqua.evaluate.features import (
     all_features,
     fingerprint,
     pixel_features,
-    write_embeddings,
 )
-from aqqua.instruments.record import Record
-from aqqua.instruments.tree import Tree
-from aqqua.model.config import ModelConfig
 from aqqua.model.vit import VisionTransformer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.whole import whole_packs
 from aqqua.store.read import Block, Dataset
-from aqqua.store.write import ingest
-
-BLOCK = 16
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Pixels that are in memory already."""
-
-    array: np.ndarray
-
-    def load(self, _tree: Tree) -> np.ndarray:
-        return self.array
-
-
-def blob(number: int) -> np.ndarray:
-    """A dark spot on a bright ground: every side from 1 to 60 px, grey and colour, 8 and 16 bit."""
-    draw = np.random.default_rng(number)
-    height, width = draw.integers(1, 61, 2)
-    y, x = np.mgrid[:height, :width]
-    spot = np.exp(-(((y - height / 2) / 6) ** 2 + ((x - width / 3) / 9) ** 2))
-    image = 200 - 150 * spot * draw.uniform(0.5, 1) + draw.normal(0, 3, (height, width))
-    if number % 3 == 0:
-        image = np.stack([image, image * 0.8, image * 0.6], axis=2)
-    return (image * 257).astype("<u2") if number % 4 == 1 else image.astype(np.uint8)
-
-
-def make_dataset(folder: Path, arrays: list[np.ndarray], block_rows: int = BLOCK) -> Dataset:
-    records = [
-        Record(
-            object_id=f"image{i:03}",
-            pixels=Drawn(array),
-            instrument="UVP6" if i % 2 else "IFCB",
-            um_per_px=3.4 if i % 3 else None,
-            sample="s",
-            group=f"g{i // 4}",
-            label=f"class{i % 5}",
-            label_status="folder",
-        )
-        for i, array in enumerate(arrays)
-    ]
-    found = (Tree(root=Path("made"), label="made"), iter(records))
-    ingest([found], folder, block_rows=block_rows, workers=1)
-    return Dataset.open(folder)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """49 images in 4 blocks, the last of a single image."""
-    return make_dataset(tmp_path_factory.mktemp("features") / "dataset", [blob(i) for i in range(49)])
-
-
-@pytest.fixture(scope="module")
-def backbone() -> VisionTransformer:
-    torch.manual_seed(0)
-    config = ModelConfig(width=32, layers=2, heads=2, patch_px=8, drop_path=0.0, layer_scale=1.0)
-    return VisionTransformer(config).eval()
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
@@ -177,42 +113,6 @@ def test_pixel_baseline(tmp_path):
     assert not got["tall"][:, 18:].any()
     assert not got["flat"].any()
     assert not got["dot"].any()
-
-
-def test_embeddings_file(dataset, backbone, tmp_path):
-    embedder, out = Embedder(backbone, ViewConfig(), "mean"), tmp_path / "new" / "e.parquet"
-    seen: list[int] = []
-    assert write_embeddings(embedder, dataset, out, seen.append) == 49
-    assert seen == [16, 32, 48, 49]
-    table = pq.read_table(out)
-    facts = ["image_id", "instrument", "group", "label", "label_status", "aphia_id", "um_per_px"]
-    assert table.column_names == [*facts, "embedding"]
-    for name in facts:
-        assert table[name].to_pylist() == dataset.table([name])[name].to_pylist()
-    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist()), all_features(embedder, dataset))
-    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    assert about["aqqua.pooling"] == "mean"
-    assert about["aqqua.model_sha256"] == fingerprint(backbone)
-    assert about["aqqua.dataset_sha256"] == dataset.manifest_sha256
-    assert [path.name for path in out.parent.iterdir()] == ["e.parquet"]
-
-
-def test_an_existing_file_is_refused(dataset, backbone, tmp_path):
-    out = tmp_path / "e.parquet"
-    out.write_text("mine")
-    with pytest.raises(ValueError, match="must not exist yet"):
-        write_embeddings(Embedder(backbone, ViewConfig()), dataset, out)
-    assert out.read_text() == "mine"
-
-
-def test_a_failure_half_way_leaves_nothing(dataset, backbone, tmp_path):
-    def fail(done: int) -> None:
-        if done > BLOCK:
-            raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="disk is full"):
-        write_embeddings(Embedder(backbone, ViewConfig()), dataset, tmp_path / "e.parquet", fail)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_fingerprint_follows_the_weights(backbone):
