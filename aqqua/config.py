@@ -100,6 +100,9 @@ def _with_sections(kind: type[BaseModel], values: dict[str, Any]) -> dict[str, A
 def _unknown(kind: type[BaseModel], values: dict[str, Any], prefix: str) -> Iterator[str]:
     for key, value in values.items():
         if key not in kind.model_fields:
+            while isinstance(value, dict) and len(value) == 1:
+                ((below, value),) = value.items()
+                key = f"{key}.{below}"
             yield f"{prefix}{key}"
             continue
         inner = _model_of(kind.model_fields[key].annotation)

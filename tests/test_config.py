@@ -38,9 +38,9 @@ def write(tmp_path: Path, text: str) -> Path:
         ("optim.rl=1", "optim.lr"),
         ("lr=1", "optim.lr"),
         ("views.global_aera=[0.3, 1]", "views.global_area"),
-        ("veiws.locals=3", "views"),
-        ("optimizer.lr=1", "optim"),
-        ("objective.haed.prototypes=9", "objective.head"),
+        ("veiws.locals=3", "views.locals"),
+        ("optimizer.lr=1", "optim.lr"),
+        ("objective.haed.prototypes=9", "objective.head.prototypes"),
         ("objective.head.prototype=9", "objective.head.prototypes"),
         ("objective.ibot_head.hiden=9", "objective.ibot_head.hidden"),
         ("data.pack_token=9", "data.pack_tokens"),
@@ -51,7 +51,7 @@ def test_an_unknown_key_fails_and_names_the_nearest(override, meant):
     key = override.partition("=")[0]
     message = refusal(override)
     assert message.startswith("config: every key must be known, got ")
-    assert message.split("got ")[1].split(";")[0] in (key, key.rpartition(".")[0])
+    assert message.split("got ")[1].split(";")[0] == key
     assert message.endswith(f"did you mean {meant}?")
 
 

@@ -31,7 +31,8 @@ def add_launch(verbs: Any) -> None:
     parser.add_argument("--stage", action="store_true", help="first copy the dataset to the nodes' own disks")
     parser.add_argument(
         "--sweep", action="append", default=[], metavar="key=v,v,...",
-        help="one run for each value, as a job array; given twice, for each combination",
+        help="one run for each value, as a job array; given twice, for each combination; values are YAML, "
+        "lists too: key=[1,2],[3,4]",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write the script to this file (default: print it)")
     parser.add_argument("--submit", action="store_true", help="queue it; the script is kept with the run")
@@ -80,6 +81,6 @@ def _lines(job: "Job") -> list[str]:
     ranks = f"{job.nodes} × {job.ranks_per_node} {job.partition.gpu or 'ranks on the CPU'}"
     return [
         f"{where}: {ranks}, up to {job.hours:g} h each time; runs: {len(job.runs)}",
-        f"at most {job.gpu_hours:,.0f} GPU-hours until the first limit; a run goes on until it is done",
+        f"GPU-hours until the first limit: at most {job.gpu_hours:,.0f}; a run goes on until it is done",
         *(f"confirm on site: {what}" for what in job.site.confirm),
     ]

@@ -106,9 +106,12 @@ def _show(parsed: argparse.Namespace) -> int:
         shown = show(dataset, config, count, visit, lambda done: bar.update(done))
     size = write_page(shown, parsed.what.resolve().name, config, visit, parsed.out)
     views = sum(len(image.views) for image in shown.images)
-    values = {"out": str(parsed.out), "images": len(shown.images), "views": views, "bytes": size}
+    images = len(shown.images)
+    values = {"out": str(parsed.out), "images": images, "views": views, "bytes": size}
     answer(
-        parsed, values, [f"{parsed.out}: {views} views of {len(shown.images)} images, {size / 1e6:.1f} MB"]
+        parsed,
+        values,
+        [f"{parsed.out}: {views} views of {images} image{'s' * (images != 1)}, {size / 1e6:.1f} MB"],
     )
     return 0
 

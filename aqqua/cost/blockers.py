@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aqqua.cost.estimate import Prediction
+from aqqua.cost.engines import ENGINES, Engine
+from aqqua.cost.estimate import Prediction, memory_of
 from aqqua.cost.facts import GIGA
 from aqqua.cost.memory import checkpoint_bytes
 from aqqua.cost.parameters import network_parameters
 from aqqua.cost.sizes import smallest_pack
+from aqqua.cost.step import Workload
 from aqqua.train.settings import PretrainConfig
 
 
@@ -45,12 +47,22 @@ def _free_bytes(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def of_memory(predictions: Sequence[Prediction]) -> Iterator[str]:
-    """A run that fits no GPU asked for, by no engine."""
+def of_memory(
+    predictions: Sequence[Prediction], work: Workload, engines: Sequence[Engine] = ENGINES
+) -> Iterator[str]:
+    """A run that fits no GPU asked for, by its engine; another of `engines` may be the way out."""
     if predictions and not any(prediction.fits for prediction in predictions):
         near = min(predictions, key=lambda p: p.memory.total / p.memory_limit)
+        others = (e for e in engines if memory_of(work, e, near.gpus).total <= near.memory_limit)
+        other = next((_settings(engine) for engine in others), "")
         yield (
             f"a GPU must hold the run, {near.memory.total / GIGA:.0f} GB at least ({near.engine} on "
-            f"{near.gpus} {near.gpu}), got {near.memory_limit / GIGA:.0f} GB; lower data.pack_tokens, or set "
-            "model.activation_checkpointing=true and objective.kernels=recompute"
+            f"{near.gpus} {near.gpu}), got {near.memory_limit / GIGA:.0f} GB; {other}lower data.pack_tokens, "
+            "or set model.activation_checkpointing=true and objective.kernels=recompute"
         )
+
+
+def _settings(engine: Engine) -> str:
+    if engine.stage == 0:
+        return "set train.engine=plain, "
+    return f"set train.engine=zero train.zero.stage={engine.stage}, "

@@ -63,3 +63,12 @@ def gather_seconds(bytes_: float, links: Links) -> float:
 def all_reduce_seconds(bytes_: float, links: Links) -> float:
     """Of a sum over all ranks that all ranks get."""
     return scatter_seconds(bytes_, links) + gather_seconds(bytes_, links)
+
+
+def broadcast_seconds(bytes_: float, links: Links) -> float:
+    """Of what one rank tells all others: it goes from rank to rank in pieces, as fast as the slowest link."""
+    slowest = links.node_bytes_s if links.nodes == 1 else min(links.node_bytes_s, links.network_bytes_s)
+    hops_s = (
+        links.nodes * (links.gpus_per_node - 1) * links.node_hop_s + (links.nodes - 1) * links.network_hop_s
+    )
+    return bytes_ / slowest + hops_s if links.ranks > 1 else 0.0

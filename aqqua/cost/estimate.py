@@ -58,7 +58,7 @@ class Prediction:
     nodes: int
     gpus: int
     packs: int  # of a GPU in a step
-    engine: str  # the first that fits
+    engine: str  # of those to choose from, the first that fits
     memory: Memory
     memory_limit: float  # bytes that tensors can fill
     step: StepSeconds

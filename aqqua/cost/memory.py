@@ -8,18 +8,14 @@ from aqqua.cost.parameters import Parameters
 from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import ObjectiveConfig
 
-# DeepSpeed's reduce_bucket_size and allgather_bucket_size: so many values, of 2 bytes. Source: its
-# documentation.
-BUCKET_VALUES = 500_000_000
-
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes."""
 
     weights: float
-    gradients: float
-    optimizer: float
+    gradients: float  # and their sums over packs and ranks
+    optimizer: float  # of it what is not in the memory of the host
     teacher: float
     copies: float  # weights as products take them, gathered weights, buckets of collectives
     inputs: float  # patch rows of all packs of a rank
@@ -49,14 +45,13 @@ def memory(
 ) -> Memory:
     """Of one of `ranks` GPUs that takes `packs` packs a step."""
     P, c = parameters.total, saving.compute_bytes
-    buckets = 2 * 4 * min(P, BUCKET_VALUES) if engine.overlaps and ranks > 1 else 0
     gathered = parameters.largest * (4 + engine.teacher) if "weights" in engine.divided and ranks > 1 else 0
     return Memory(
         weights=P * engine.share("weights", ranks),
-        gradients=P * engine.share("gradients", ranks),
-        optimizer=P * engine.share("optimizer", ranks),
+        gradients=P * (engine.share("gradients", ranks) + engine.sums_of(ranks, packs)),
+        optimizer=0.0 if engine.offload else P * engine.share("optimizer", ranks),
         teacher=P * engine.share("teacher", ranks),
-        copies=P * (engine.copies if c < 4 else 0) + buckets + gathered,
+        copies=P * (engine.copies if c < 4 else 0) + engine.bucket_bytes(P) + gathered,
         inputs=(packs - 1) * pack.patches * model.patch_values * c,  # this pack's are among its activations
         activations=pack_bytes(model, objective, pack, saving),
         teacher_logits=packs * teacher_bytes(objective, pack, saving),

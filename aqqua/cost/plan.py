@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aqqua.config import load_config
 from aqqua.cost import blockers
+from aqqua.cost.engines import Engine, engines_of
 from aqqua.cost.estimate import Prediction, as_dinov2, predict, workload
 from aqqua.cost.facts import Facts, load_facts
 from aqqua.cost.machines import Kind, every_gpu, parse_nodes
@@ -50,6 +51,7 @@ class Plan:
     images_total: float | None  # length of the run
     native: Costed | None
     fixed: Costed | None  # at 224/98, on the same machines
+    engines: tuple[Engine, ...]  # that of the run, which is predicted, and the others that could serve it
     blockers: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -70,14 +72,16 @@ def make_plan(question: Question, facts: Facts | None = None) -> Plan:
     tokens, rows, missing = _tokens(question, config, in_the_way=bool(found))
     found += missing
     images_total = _images(config, rows)
+    engines = engines_of(config)
     native = fixed = None
     if tokens is not None:
         work = workload(config, tokens)
         native, fixed = (
-            _cost(of, facts, asked, images_total, question.grant) for of in (work, as_dinov2(config, work))
+            _cost(of, engines[0], facts, asked, images_total, question.grant)
+            for of in (work, as_dinov2(config, work))
         )
-        found += blockers.of_memory(native.predictions)
-    return Plan(config, facts, images_total, native, fixed, tuple(found), tuple(notes))
+        found += blockers.of_memory(native.predictions, work, engines)
+    return Plan(config, facts, images_total, native, fixed, engines, tuple(found), tuple(notes))
 
 
 def _machines(
@@ -129,13 +133,14 @@ def _images(config: PretrainConfig, rows: int | None) -> float | None:
 
 def _cost(
     work: Workload,
+    engine: Engine,
     facts: Facts,
     asked: list[tuple[str, int, int]],
     images_total: float | None,
     grant_hours: float | None,
 ) -> Costed:
     predictions = [
-        predict(work, facts, *machine, images_total=images_total, grant_hours=grant_hours)
+        predict(work, facts, *machine, images_total=images_total, grant_hours=grant_hours, engines=[engine])
         for machine in asked
     ]
     return Costed(work, tuple(predictions))

@@ -85,7 +85,9 @@ def planned_tokens(dataset: Dataset, config: PretrainConfig) -> Tokens:
         if images >= PLANNED_IMAGES or len(packs) >= PLANNED_PACKS:
             break
     return tokens_of(
-        packs, f"{images:,} images in {len(packs)} packs of {data.path.name}, planned as in training"
+        packs,
+        f"{images:,} image{'s' * (images != 1)} in {len(packs)} pack{'s' * (len(packs) != 1)} of "
+        f"{data.path.name}, planned as in training",
     )
 
 

@@ -24,7 +24,7 @@ from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import ObjectiveConfig
 
 TERA = 1e12
-ATTENTION_AGAIN = 2.5 / 2  # backward, flash attention makes the scores anew: 5 products of a tile, 4 useful
+ATTENTION_AGAIN = 2.5 / 2  # of a backward pass: flash attention makes the scores anew; 5 products, 4 useful
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,11 @@ def _passes(work: Workload, facts: Facts) -> tuple[Pass, Pass, Pass]:
     student, heads = flops.student, flops.student_heads
     losses = traffic["losses"].total + traffic["weights"].total
     recomputed = recomputed_flops(work.objective, work.tokens) if work.saving.losses == "recompute" else 0.0
-    backward = student.backward_alone()
-    if work.saving.checkpointed:
-        backward = backward.plus(student)
+    backward, again, launches_again = student.backward_alone(), ATTENTION_AGAIN, 0.0
+    if work.saving.checkpointed:  # the forward pass once more: of its attention all is useful
+        once, alone = student.forward["attention"], backward.forward["attention"]
+        again = (alone * ATTENTION_AGAIN + once) / (alone + once)
+        backward, launches_again = backward.plus(student), 1.0
     counts = {name: fact.value for name, fact in facts.counts.items()}
     both = counts["launches_fused" if work.saving.fused else "launches_block"] * work.model.layers
     ahead = both * counts["launches_block_forward"] / counts["launches_block"]
@@ -159,14 +161,14 @@ def _passes(work: Workload, facts: Facts) -> tuple[Pass, Pass, Pass]:
             images * attention * again * _tile_factor(role, work.fused_attention),
             moved.ops["attention"],
             moved.total - moved.ops["attention"] + (losses if name == "student forward" else 0.0),
-            both - ahead if name == "student backward" else ahead,
+            both - ahead + launches_again * ahead if name == "student backward" else ahead,
         )
 
     everything = work.tokens.student
     return (
         pass_of("teacher", flops.teacher, work.tokens.globals_, flops.teacher_heads.forward_total),
         pass_of("student forward", student, everything, heads.forward_total + recomputed),
-        pass_of("student backward", backward, everything, heads.backward_total, ATTENTION_AGAIN),
+        pass_of("student backward", backward, everything, heads.backward_total, again),
     )
 
 
@@ -197,8 +199,10 @@ def step_seconds(
     rates = Rates.of(gpu, facts, work.fused_attention)
     sharded = links.ranks if "optimizer" in engine.divided else 1
     optimizer_s = work.traffic()["optimizer"].total / sharded / rates.bytes_s
+    if engine.offload:
+        optimizer_s = work.parameters.total / sharded * facts.times["offload_ns"].value * 1e-9
     gradients = communication(
-        engine, work.parameters.total, links, packs, pack.forward_s, pack.backward_s, pack.teacher_s
+        engine, work.parameters.total, links, packs, pack.forward_s, pack.backward_s, work.saving.checkpointed
     )
     targets_s = sinkhorn_seconds(work.objective, links)
     exchange = Communication(gradients.total_s + targets_s, gradients.exposed_s + targets_s)

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from textwrap import wrap
 from typing import Any
 
-from aqqua.cost.engines import ENGINES
 from aqqua.cost.estimate import Prediction, gpu_hours_at, memory_of, predict
 from aqqua.cost.facts import GIGA
 from aqqua.cost.memory import Memory, checkpoint_bytes
@@ -26,7 +25,7 @@ def lines(plan: Plan) -> list[str]:
         if plan.native.predictions:
             largest = max(plan.native.predictions, key=lambda p: p.gpus)
             found += [
-                *_memory(work, largest),
+                *_memory(plan, work, largest),
                 *_engines(plan, work, largest),
                 *_predictions(plan),
                 *_known(plan),
@@ -50,7 +49,8 @@ def _model(plan: Plan, work: Workload) -> Iterator[str]:
     )
     if plan.images_total is not None:
         steps = plan.images_total / work.images_per_step
-        yield f"run        {plan.images_total:,.0f} images, {steps:,.0f} steps of {_packs(work.lanes)}"
+        length = f"{_count(plan.images_total, 'image')}, {_count(steps, 'step')}"
+        yield f"run        {length} of {_count(work.lanes, 'pack')}"
 
 
 def _tokens(work: Workload) -> Iterator[str]:
@@ -100,15 +100,19 @@ def _moved(work: Workload) -> Iterator[str]:
     for of in traffic.values():
         packs = packs.plus(of)
     ops = packs.times(work.lanes).plus(once).ops
-    yield f"moved      GB of a step of {_packs(work.lanes)} by op, optimizer on each GPU; of products none"
+    step = f"a step of {_count(work.lanes, 'pack')}"
+    yield f"moved      GB of {step} by op, optimizer on each GPU; of products none"
     rows = [(name, _short(value / GIGA)) for name, value in sorted(ops.items(), key=lambda item: -item[1])]
     yield from _aligned(("", "GB"), rows)
 
 
-def _memory(work: Workload, at: Prediction) -> Iterator[str]:
+def _memory(plan: Plan, work: Workload, at: Prediction) -> Iterator[str]:
     """By engine, for the most GPUs that were asked for."""
-    yield f"memory     GB of each of {at.gpus} GPU{'s' * (at.gpus > 1)}, packs of a step on each: {at.packs}"
-    used = {engine.name: memory_of(work, engine, at.gpus) for engine in ENGINES}
+    yield (
+        f"memory     GB of each of {_count(at.gpus, 'GPU')}, packs of a step on each: {at.packs}; the run's "
+        "engine first"
+    )
+    used = {engine.name: memory_of(work, engine, at.gpus) for engine in plan.engines}
     rows = [
         (name, *(_short(part / GIGA) for part in (*vars(memory).values(), memory.total)))
         for name, memory in used.items()
@@ -125,7 +129,7 @@ def _engines(plan: Plan, work: Workload, at: Prediction) -> Iterator[str]:
         "both": {"checkpointed": True, "losses": "recompute"},
     }
     rows = []
-    for engine in ENGINES:
+    for engine in plan.engines:
         one = predict(work, plan.facts, at.gpu, at.nodes, at.gpus // at.nodes, engines=[engine])
         other = [replace(work, saving=replace(work.saving, **form)) for form in forms.values()]
         needs = [one.memory.total, *(memory_of(of, engine, at.gpus).total for of in other)]
@@ -187,8 +191,9 @@ def _known(plan: Plan) -> Iterator[str]:
     yield "           This is a model: no step of this run has been timed on these GPUs."
 
 
-def _packs(count: int) -> str:
-    return "1 pack" if count == 1 else f"{count} packs"
+def _count(number: float, noun: str) -> str:
+    told = f"{number:,.0f}"
+    return f"{told} {noun}" if told == "1" else f"{told} {noun}s"
 
 
 def _short(value: float | None) -> str:
@@ -236,12 +241,12 @@ def values(plan: Plan) -> dict[str, Any]:
             "flops_per_image": {part: of.forward for part, of in vars(flops).items()}
             | {"total": flops.total},
             "bytes_per_pass": {pass_: of.ops for pass_, of in work.traffic().items()},
-            "predictions": [_values_of(work, prediction) for prediction in costed.predictions],
+            "predictions": [_values_of(plan, work, prediction) for prediction in costed.predictions],
         }
     return found
 
 
-def _values_of(work: Workload, prediction: Prediction) -> dict[str, Any]:
-    engines = {engine.name: memory_of(work, engine, prediction.gpus).total for engine in ENGINES}
+def _values_of(plan: Plan, work: Workload, prediction: Prediction) -> dict[str, Any]:
+    engines = {engine.name: memory_of(work, engine, prediction.gpus).total for engine in plan.engines}
     seconds = asdict(prediction.step) | {"total_s": prediction.step.total_s}
     return asdict(prediction) | {"step": seconds, "fits": prediction.fits, "memory_by_engine": engines}

@@ -4,10 +4,14 @@ Test: tests/launch/test_job.py.
 """
 
 import itertools
+import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from aqqua.config import load_config
 from aqqua.launch.site import Partition, Site
@@ -44,7 +48,7 @@ class RunOf:
 
 @dataclass(frozen=True)
 class Job:
-    """A checked request. All paths are absolute."""
+    """A checked request. All paths are absolute, without `..`."""
 
     site: Site
     partition_name: str
@@ -101,49 +105,64 @@ def plan_job(request: Request, site: Site, home: Path) -> Job:
     partition = site.partition(name)
     ranks = _at_most("--gpus-per-node", request.gpus_per_node, partition.ranks_per_node, name)
     hours = _at_most("--hours", request.hours, partition.max_hours, name)
-    _at_most("--nodes", request.nodes, partition.nodes or request.nodes, name)
+    _at_most("--nodes", request.nodes, partition.nodes or math.inf, name)
     if request.venv and request.container:
         raise ValueError("launch: aqqua must come from one place, got --venv and --container; give one")
     if request.stage and site.node_disk is None:
         raise ValueError(f"launch: --stage needs a node_disk, got none for {site.name}; leave --stage out")
-    _require_there("config", request.config, home)
+    config = _there("config", request.config, home)
     runs = _runs(request, home)
-    for run in runs:
-        _require_lanes(run, request.config, request.nodes * int(ranks), home)
-    first = load_config(PretrainConfig, home / request.config, runs[0].overrides)
-    _require_there("dataset", first.data.path, home)
-    for kind in ("venv", "container"):
-        if getattr(request, kind):
-            _require_there(kind, getattr(request, kind), home)
+    datasets = {_dataset(run, config, request.nodes * int(ranks), home) for run in runs}
+    if request.stage and len(datasets) > 1:
+        raise ValueError(
+            f"launch: --stage copies one dataset for all runs, got {len(datasets)} in the sweep of "
+            "data.path; leave --stage out or launch one dataset at a time"
+        )
+    venv, container = (
+        None if path is None else _there(what, path, home)
+        for what, path in (("venv", request.venv), ("container", request.container))
+    )
     return Job(
-        site, name, partition, request.nodes, int(ranks), hours, home / request.config, runs,
-        home / first.data.path, home, request.account,
-        request.venv and home / request.venv, request.container and home / request.container, request.stage,
+        site, name, partition, request.nodes, int(ranks), hours, config, runs, min(datasets), home,
+        request.account, venv, container, request.stage,
     )  # fmt: skip
+
+
+def path_override(key: str, path: Path | str) -> str:
+    """A path as the value of an override, whatever its name: overrides are YAML, and JSON is YAML."""
+    return f"{key}={json.dumps(str(path), ensure_ascii=False)}"
 
 
 def _at_most(option: str, wanted: float | None, most: float, partition: str) -> float:
     if wanted is None:
         return most
     if not 0 < wanted <= most or not math.isfinite(wanted):
-        raise ValueError(
-            f"launch: {option} must be above 0 and at most {most:g} in {partition}, got {wanted:g}; "
-            "ask for less or choose another partition"
+        limit = f" and at most {most:g}" if math.isfinite(most) else ""
+        less = (
+            "correct it" if wanted <= 0 or math.isnan(wanted) else "ask for less or choose another partition"
         )
+        raise ValueError(f"launch: {option} must be above 0{limit} in {partition}, got {wanted:g}; {less}")
     return wanted
 
 
-def _require_there(what: str, path: Path, home: Path) -> None:
-    if not (home / path).exists():
-        raise ValueError(f"launch: the {what} must be there when the job starts, got {home / path}; check it")
+def _absolute(path: Path, home: Path) -> Path:
+    """Without `..`, so that what lies beside it can be named."""
+    return Path(os.path.normpath(home / path))
+
+
+def _there(what: str, path: Path, home: Path) -> Path:
+    found = _absolute(path, home)
+    if not found.exists():
+        raise ValueError(f"launch: the {what} must be there when the job starts, got {found}; check it")
+    return found
 
 
 def _runs(request: Request, home: Path) -> tuple[RunOf, ...]:
     """The runs of a sweep, each in a numbered folder of the config's; or the one run."""
     config = load_config(PretrainConfig, home / request.config, request.overrides)
-    folder = home / config.run
+    folder = _absolute(config.run, home)
     if not request.sweep:
-        return (RunOf(folder, (*request.overrides, f"run={folder}")),)
+        return (_run_in(folder, request.overrides),)
     choices = [_choices(axis) for axis in request.sweep]
     combinations = list(itertools.product(*choices))
     if len(combinations) > MOST_RUNS:
@@ -152,9 +171,13 @@ def _runs(request: Request, home: Path) -> tuple[RunOf, ...]:
         )
     digits = len(str(len(combinations) - 1))
     return tuple(
-        RunOf(folder / f"{k:0{digits}}", (*request.overrides, *chosen, f"run={folder / f'{k:0{digits}}'}"))
+        _run_in(folder / f"{k:0{digits}}", (*request.overrides, *chosen))
         for k, chosen in enumerate(combinations)
     )
+
+
+def _run_in(folder: Path, overrides: tuple[str, ...]) -> RunOf:
+    return RunOf(folder, (*overrides, path_override("run", folder)))
 
 
 def _choices(axis: str) -> list[str]:
@@ -163,13 +186,30 @@ def _choices(axis: str) -> list[str]:
         raise ValueError(
             f"launch: --sweep must look like key=value,value, got {axis!r}; see aqqua launch --help"
         )
-    return [f"{key}={value}" for value in values.split(",")]
+    return [f"{key}={value}" for value in _split(axis, values)]
 
 
-def _require_lanes(run: RunOf, config: Path, ranks: int, home: Path) -> None:
-    lanes = load_config(PretrainConfig, home / config, run.overrides).data.lanes
+def _split(axis: str, values: str) -> list[str]:
+    """The items of a YAML list without its brackets, each as it was written; lists among them stay whole."""
+    text = f"[{values}]"
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"launch: the values of --sweep must be items of a YAML list, got {axis!r}; quote what is none, "
+            "such as 'data.path=\"a, b\",c'"
+        ) from error
+    items: list[yaml.Node] = [] if node is None else node.value
+    return [text[item.start_mark.index : item.end_mark.index] for item in items]
+
+
+def _dataset(run: RunOf, config: Path, ranks: int, home: Path) -> Path:
+    """That of a run that so many ranks can serve."""
+    data = load_config(PretrainConfig, config, run.overrides).data
+    lanes = data.lanes
     if lanes % ranks:
         raise ValueError(
             f"launch: data.lanes must be a multiple of the {ranks} ranks, got {lanes}; "
             f"set data.lanes={-(-lanes // ranks) * ranks}, or change --nodes or --gpus-per-node"
         )
+    return _there("dataset", data.path, home)

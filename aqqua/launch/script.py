@@ -1,10 +1,14 @@
 """The sbatch script of a job: plain shell that a person can read, change and submit.
 
 How a run outlives the limit: SLURM sends USR1 to this script some minutes before; the script hands it to the
-ranks, which save and stop; then the job is queued again and the same command continues the run. A rank that
-dies takes the others with it (`--kill-on-bad-exit`); the job is queued again only if a checkpoint was written
-since it started, so a run that always fails ends. Exit codes 2 (a mistake of the user) and 3 (numbers that
-are not finite) are for a person: nothing is tried again.
+ranks, which save and stop; then the job is queued again and the same command continues the run. It is queued
+again only if a checkpoint was written since it started, however it ended, so a run that never gets on ends.
+Exit codes 2 (a mistake of the user) and 3 (numbers that are not finite) are for a person: nothing is tried
+again.
+
+A rank that dies takes the others with it: their heartbeats end them within seconds, srun what is left of
+them after a minute (`--wait`). Not by `--kill-on-bad-exit`: srun would kill ranks that are about to say 3,
+and then tell of its own signal (143) instead; left alone it tells the highest code of all ranks.
 
 Test: tests/launch/test_script.py, tests/launch/test_slurm.py (a real SLURM).
 """
@@ -13,35 +17,42 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 import aqqua
-from aqqua.launch.job import Job
+from aqqua.launch.job import Job, path_override
 from aqqua.train.folder import CHECKPOINTS
 
-# Where the ranks meet: the first node, unless the site says otherwise; a port that jobs hardly share.
-_MEET = """\
-MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
-MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
-export MASTER_ADDR MASTER_PORT"""
+# First of all: before there is a trap, a signal ends the shell. Until there are ranks it is kept for later.
+_SIGNALS = """\
+asked_to_stop= cancelled= step=
+hand_on() { [[ -z $step ]] || kill "-$1" "$step" 2>/dev/null; }
+trap 'asked_to_stop=1; hand_on USR1' USR1
+trap 'cancelled=1; hand_on TERM' TERM"""
 
 _TRAIN = """\
 newest() { find "$run/{checkpoints}" -maxdepth 1 -name 'step-*' 2>/dev/null | sort | tail -n 1; }
 before=$(newest)
 
-asked_to_stop= cancelled=
-on_limit() { asked_to_stop=1; kill -USR1 "$step"; }
-trap on_limit USR1
-trap 'cancelled=1; kill -TERM "$step"' TERM
-srun --kill-on-bad-exit=1 --wait=60 {command} pretrain "$config" "${overrides[@]}" &
-step=$!
-while wait "$step"; kill -0 "$step" 2>/dev/null; do :; done  # a signal ends `wait`, not the step
-wait "$step"; code=$?
+code=0
+if [[ -z $asked_to_stop$cancelled ]]; then
+    srun --kill-on-bad-exit=0 --wait=60 {command} pretrain "$config" "${overrides[@]}" &
+    step=$!
+    [[ -z $asked_to_stop$cancelled ]] || hand_on TERM  # it came just before
+    while wait "$step"; kill -0 "$step" 2>/dev/null; do :; done  # a signal ends `wait`, not the step
+    wait "$step"; code=$?
+fi
 
 if [[ -n $cancelled ]]; then
     echo "cancelled: $run"
 elif ((code == 0)) && [[ -z $asked_to_stop ]]; then
     echo "done: $run"
-elif ((code == 0)) || { ((code != 2 && code != 3)) && [[ $(newest) != "$before" ]]; }; then
+elif ((code == 2 || code == 3)); then
+    echo "exit code $code is for a person to look at; not queued again: $run"
+elif [[ $(newest) != "$before" ]]; then
     echo "exit code $code after $(newest); queued again to continue"
     scontrol requeue "$SLURM_JOB_ID"
+else
+    echo "exit code $code${asked_to_stop:+, stopped before the time limit}, and no checkpoint since the job" \
+        "began: it would never get on, so it is not queued again: $run"
+    ((code != 0)) || code=1
 fi
 exit "$code"
 """
@@ -57,11 +68,11 @@ def sbatch_script(job: Job, command: str) -> str:
     parts = [
         _head(job, command),
         "set -u",
+        _SIGNALS,
         _lines(job.site.setup),
         _lines(f"export {name}={shlex.quote(value)}" for name, value in job.site.environment.items()),
         # srun does not take it from sbatch by itself (SLURM 22.05 and newer).
         f"export OMP_NUM_THREADS={job.cpus_per_rank} SRUN_CPUS_PER_TASK={job.cpus_per_rank}",
-        _MEET,
         _which_run(job),
         _stage(job) if job.stage else "",
         _TRAIN.replace("{checkpoints}", CHECKPOINTS).replace("{command}", _command(job)),
@@ -76,7 +87,8 @@ def _lines(lines: Iterable[str]) -> str:
 def _head(job: Job, command: str) -> str:
     array = len(job.runs) > 1
     folder = str(job.log_folder).replace("%", "%%")  # SLURM puts numbers in place of %j and its kin
-    minutes, before_s = max(round(job.hours * 60), 1), job.site.signal_before_s
+    minutes = max(round(job.hours * 60), 1)
+    before_s = min(job.site.signal_before_s, minutes * 30)  # a short job has half of its time to train
     options = {
         "job-name": job.name,
         "account": job.account,
@@ -87,7 +99,7 @@ def _head(job: Job, command: str) -> str:
         "cpus-per-task": job.cpus_per_rank,
         "mem": f"{job.memory_mib_per_node}M",
         "time": minutes,
-        "signal": f"B:USR1@{before_s if before_s < minutes * 60 else minutes * 30}",
+        "signal": f"B:USR1@{before_s}",
         "array": f"0-{len(job.runs) - 1}" if array else None,
         "chdir": job.home,
         "output": f"{folder}/slurm-{'%A_%a' if array else '%j'}.log",
@@ -130,12 +142,13 @@ def _stage(job: Job) -> str:
     """The dataset on every node's own disk, whole or not at all."""
     goal = f"{job.site.node_disk}/aqqua-dataset"
     source = shlex.quote(str(job.dataset))
+    override = path_override("data.path", goal).replace('"', r"\"")  # the shell puts in what goal names
     copy = f'rm -rf "{goal}" "{goal}.part" && cp -r {source} "{goal}.part" && mv "{goal}.part" "{goal}"'
     return _lines(
         [
             f"srun --nodes={job.nodes} --ntasks={job.nodes} --ntasks-per-node=1 \\",
-            f"    bash -c {shlex.quote(copy)} || exit 1",
-            f'overrides+=("data.path={goal}")',
+            f"    bash -c {shlex.quote(copy)} || {{ echo 'not every node has a copy of the data'; exit 1; }}",
+            f'overrides+=("{override}")',
         ]
     )
 

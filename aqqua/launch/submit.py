@@ -23,7 +23,7 @@ def write_script(script: str, path: Path) -> Path:
 
 
 def submit(job: Job, script: str) -> tuple[Path, int]:
-    """Write the script beside the job's log and queue it.
+    """Write the script beside the job's log and queue it; of a job that is refused nothing stays.
 
     Returns:
         Where the script lies, and the number SLURM gave the job.
@@ -36,14 +36,29 @@ def submit(job: Job, script: str) -> tuple[Path, int]:
             "launch: --submit needs sbatch, got none on this machine; leave --submit out and take the script "
             "to a login node of the cluster"
         )
-    path = write_script(script, job.log_folder / SCRIPT)
+    path = job.log_folder / SCRIPT
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    new = [folder for folder in path.parents if not folder.exists()]
+    write_script(script, path)
     ran = subprocess.run(
         ["sbatch", "--parsable", str(path)], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     answer = _JOB_ID.fullmatch(ran.stdout.strip())
     if ran.returncode or answer is None:
+        _take_back(path, before, new)
         said = " ".join((ran.stderr or ran.stdout).split())
         raise RuntimeError(
-            f"launch: sbatch must take {path}, got exit code {ran.returncode}: {said}; change it"
+            f"launch: sbatch must take the job, got exit code {ran.returncode}: {said}; ask for something "
+            "else, or write the script with --out and change it"
         )
     return path, int(answer[1])
+
+
+def _take_back(path: Path, before: str | None, new: list[Path]) -> None:
+    """As if nothing had been written: an earlier job's script again, or no script and no folders for it."""
+    if before is not None:
+        write_script(before, path)
+        return
+    path.unlink()
+    for folder in new:
+        folder.rmdir()

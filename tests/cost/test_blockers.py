@@ -1,9 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_work import made_work
 
 from aqqua.cost import blockers
+from aqqua.cost.activations import Saving
+from aqqua.cost.engines import PLAIN
 from aqqua.cost.estimate import predict
 from aqqua.cost.facts import load_facts
 from aqqua.cost.memory import checkpoint_bytes
@@ -47,10 +50,20 @@ def test_a_disk_too_small(tmp_path, monkeypatch):
 
 def test_only_a_run_that_fits_nowhere_is_in_the_way():
     facts = load_facts()
-    large = made_work(size="giant", lanes=8)
+    large = replace(made_work(size="giant", lanes=8), pack_tokens=24_576)
     small, big = (predict(large, facts, name, 1, 1) for name in ("A100-40", "H200"))
     assert (small.fits, big.fits) == (False, True)
-    assert list(blockers.of_memory([small, big])) == list(blockers.of_memory([])) == []
-    (line,) = blockers.of_memory([small])
+    assert list(blockers.of_memory([small, big], large)) == list(blockers.of_memory([], large)) == []
+    (line,) = blockers.of_memory([small], large)
     assert f"{small.memory.total / 1e9:.0f} GB at least" in line
     assert "got 37 GB; lower data.pack_tokens, or set model.activation_checkpointing=true" in line
+
+
+def test_an_engine_that_would_do_is_named():
+    """On eight of them the plain engine has no room, a stage of ZeRO has."""
+    facts, large = load_facts(), made_work(Saving(fused=False, checkpointed=True), size="giant", lanes=8)
+    large = replace(large, pack_tokens=16_384)
+    mine = predict(large, facts, "A100-40", 2, 4, engines=[PLAIN])
+    (line,) = blockers.of_memory([mine], large)
+    assert "(plain on 8 A100-40)" in line
+    assert "got 37 GB; set train.engine=zero train.zero.stage=1, lower data.pack_tokens" in line

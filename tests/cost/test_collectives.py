@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from aqqua.cost.collectives import (
     Links,
     all_reduce_seconds,
+    broadcast_seconds,
     gather_seconds,
     links_of,
     ring_seconds,
@@ -37,6 +38,13 @@ def test_two_nodes_by_hand():
 
 def test_nothing_to_tell_alone():
     assert all_reduce_seconds(1e9, Links(1, 1, 1, 1, 1, 1)) == 0
+
+
+def test_a_broadcast_by_hand():
+    two = Links(4, 2, node_bytes_s=100e9, network_bytes_s=50e9, node_hop_s=0.001, network_hop_s=0.01)
+    assert broadcast_seconds(40e9, NODE) == pytest.approx(0.4)
+    assert broadcast_seconds(40e9, two) == pytest.approx(0.8 + 6 * 0.001 + 0.01)  # as fast as the network
+    assert broadcast_seconds(40e9, Links(1, 1, 1, 1, 1, 1)) == 0
 
 
 @given(

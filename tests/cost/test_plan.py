@@ -131,6 +131,33 @@ def test_values_for_machines_are_those_for_people(question):
     assert len(found["native"]["bytes_per_pass"]) == 6
 
 
+def test_the_configured_engine_is_predicted_and_told_first(question):
+    zero = ("train.engine=zero", "train.zero.stage=2")
+    plan = make_plan(replace(question, kind=Kind("H100", 4, 21, "x"), nodes="2", overrides=zero))
+    assert plan.native is not None
+    assert [p.engine for p in plan.native.predictions] == ["ZeRO 2"]
+    first = [line.split()[0:2] for line in lines(plan) if line.lstrip().startswith(("plain", "ZeRO"))][:2]
+    assert first == [["ZeRO", "2"], ["plain", first[1][1]]]
+    assert next(iter(values(plan)["native"]["predictions"][0]["memory_by_engine"])) == "ZeRO 2"
+
+
+def test_how_gradients_are_summed_shows(question):
+    def exposed(*overrides: str) -> float:
+        plan = make_plan(replace(question, kind=Kind("H100", 4, 21, "x"), nodes="2", overrides=overrides))
+        assert plan.native is not None
+        return plan.native.predictions[0].step.exposed_s
+
+    assert exposed("train.gradient_sum=float32") < exposed() < exposed("train.deterministic=true")
+
+
+def test_one_of_a_thing_is_told_as_one(question):
+    text = told(
+        make_plan(replace(question, overrides=("data.lanes=1", "train.epochs=null", "train.images=1")))
+    )
+    assert "run        1 image, 0 steps of 1 pack" in text
+    assert "GB of each of 1 GPU, packs of a step on each: 1" in text
+
+
 def test_lines_fit_a_page_but_for_wide_tables(question):
     text = lines(make_plan(replace(question, kind=Kind("H100", 4, 21, "gpu-h100"), nodes="1..32")))
     assert max(map(len, text)) <= 160

@@ -62,6 +62,8 @@ def test_losses_by_hand():
     assert again["prototypes"] == kernels["prototypes"] == 2 * 58 * 1000 * 16
     reference = loss_traffic(HEADS, PACK, Saving(False)).ops
     assert reference["targets and losses"] > 7 * kernels["targets and losses"]
+    wide = loss_traffic(HEADS, PACK, Saving(False, compute_bytes=4)).ops  # logits in float32
+    assert wide["targets and losses"] == 2 * reference["targets and losses"]
     plain = ObjectiveConfig(head=HeadConfig(prototypes=1000, bottleneck=16, last_layer="plain"))
     assert loss_traffic(plain, PACK, Saving(False)).ops["prototypes"] == 0
 

@@ -1,11 +1,14 @@
 """Requests checked before anything waits in a queue."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from aqqua.launch.job import MOST_RUNS, Request, plan_job
+from aqqua.config import load_config
+from aqqua.launch.job import MOST_RUNS, Request, path_override, plan_job
 from aqqua.launch.site import load_site
+from aqqua.train.settings import PretrainConfig
 
 CONFIG = "run: runs/first\ndata: {path: data/isiis, lanes: 16}\ntrain: {epochs: 1}\n"
 
@@ -55,6 +58,14 @@ def test_part_of_a_node_takes_its_share_of_memory(home):
             "multiple of the 8 ranks, got 20; set data.lanes=24, or change --nodes or --gpus-per-node",
         ),
         ({"overrides": ("data.path=nowhere",)}, "the dataset must be there .*, got .*/nowhere; check it"),
+        (
+            {"sweep": ("data.path=data/isiis,nowhere",)},
+            "the dataset must be there .*, got .*/nowhere; check it",
+        ),
+        ({"sweep": ("data.path=data/isiis,data",), "stage": True}, "--stage copies one dataset .*, got 2 in"),
+        ({"sweep": ("nope.key=1",)}, "got nope.key;"),
+        ({"sweep": ("optim.lr=1,,2",)}, "must be items of a YAML list, got 'optim.lr=1,,2'"),
+        ({"partition": "gpu-h200", "nodes": 0}, "--nodes must be above 0 in gpu-h200, got 0; correct it"),
         ({"venv": Path("nowhere")}, "the venv must be there when the job starts, got .*nowhere"),
         ({"venv": Path("run.yaml"), "container": Path("run.yaml")}, "got --venv and --container; give one"),
         ({"sweep": ("seed",)}, "must look like key=value,value, got 'seed'"),
@@ -83,7 +94,7 @@ def test_a_sweep_has_a_run_for_each_combination(home):
     job = plan(home, sweep=("optim.lr=1e-3,2e-3", "seed=1,2,3"), overrides=("data.lanes=4",))
     assert [run.folder.relative_to(home) for run in job.runs] == [Path(f"runs/first/{k}") for k in range(6)]
     assert job.runs[4].overrides == (
-        "data.lanes=4", "optim.lr=2e-3", "seed=2", f"run={home / 'runs/first/4'}",
+        "data.lanes=4", "optim.lr=2e-3", "seed=2", f'run="{home}/runs/first/4"',
     )  # fmt: skip
     assert job.log_folder == home / "runs/first-slurm"
     assert job.gpu_hours == 6 * 4 * 48
@@ -92,3 +103,26 @@ def test_a_sweep_has_a_run_for_each_combination(home):
 def test_run_folders_sort_as_they_count(home):
     job = plan(home, sweep=("seed=" + ",".join(map(str, range(12))),))
     assert [run.folder.name for run in job.runs] == [f"{k:02}" for k in range(12)]
+
+
+def test_lists_can_be_swept(home):
+    job = plan(home, sweep=("views.noise=[0, 0.1],[0,0]",), overrides=("data.lanes=4",))
+    assert [run.overrides[1] for run in job.runs] == ["views.noise=[0, 0.1]", "views.noise=[0,0]"]
+
+
+@pytest.mark.parametrize("name", ["try #2", "a: b", "it's", 'the "second"', "back\\slash", "grün", "null"])
+def test_a_run_trains_in_the_folder_of_its_name_whatever_that_is(home, name):
+    """Overrides are YAML, in which a folder may mean something else."""
+    override = f"run={json.dumps(f'runs/{name}')}"
+    (run,) = plan(home, overrides=(override,)).runs
+    assert run.folder == home / "runs" / name
+    assert load_config(PretrainConfig, home / "run.yaml", run.overrides).run == run.folder
+    assert load_config(PretrainConfig, home / "run.yaml", (path_override("run", name),)).run == Path(name)
+
+
+def test_paths_are_without_detours(home):
+    (home / "a").mkdir()
+    job = plan(home, overrides=("run=a/../runs/./first/..", "data.path=a/../data/isiis"))
+    assert job.runs[0].folder == home / "runs"
+    assert job.log_folder == home / "runs-slurm"
+    assert job.dataset == home / "data/isiis"

@@ -44,6 +44,16 @@ def test_what_slurm_says_reaches_the_user(home, capsys):
     sbatch(home, "echo 'sbatch: error: Invalid account' >&2; exit 1")
     assert main([*LAUNCH, "--submit"]) == 1
     assert "got exit code 1: sbatch: error: Invalid account" in capsys.readouterr().err
+    assert not (home / "runs").exists(), "nothing stays of a job that is refused"
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_refused_job_leaves_the_script_of_the_one_before(home):
+    sbatch(home, "echo 1")
+    assert main([*LAUNCH, "--submit", "--nodes", "2"]) == 0
+    sbatch(home, "exit 1")
+    assert main([*LAUNCH, "--submit", "--nodes", "1"]) == 1
+    assert "#SBATCH --nodes=2" in (home / "runs/a-slurm" / SCRIPT).read_text()
 
 
 def test_without_slurm_the_script_can_still_be_had(home, capsys):
