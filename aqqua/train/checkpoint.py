@@ -54,7 +54,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
         OSError: the disk refused; earlier checkpoints are untouched and nothing half-written stays.
     """
     _make_durable(folder)
-    final = folder / f"step-{checkpoint.step:012d}"
+    final = path_of(folder, checkpoint.step)
     if verify(final) is not None:
         _write_checkpoint(folder, final, checkpoint)
     _purge(folder, keep)
@@ -104,6 +104,16 @@ def load_newest(folder: Path) -> Checkpoint | None:
             f"a backup, or move {folder} away to start from scratch"
         )
     return None
+
+
+def steps(folder: Path) -> list[int]:
+    """Of the checkpoints there are, whole or not; the newest first."""
+    return [int(path.name.removeprefix("step-")) for path in _newest_first(folder)]
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is or would be."""
+    return folder / f"step-{step:012d}"
 
 
 def load(path: Path) -> Checkpoint:

@@ -67,7 +67,7 @@ class Engine(Protocol):
         ...
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` gave, on any number of ranks."""
+        """Take over what `tensors` gave, on any number of ranks; also in mid-run, between two steps."""
         ...
 
     def replicas(self) -> Iterator[tuple[str, Tensor]]:
@@ -138,6 +138,7 @@ class PlainEngine:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """See `Engine`."""
         self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith("optimizer.")})
+        self.optimizer.state.clear()  # a parameter that had not moved by then has none
         for name, parameter in self.model.named_parameters():
             for key in MOMENTS:
                 value = tensors.get(f"optimizer.{key}.{name}")
@@ -146,6 +147,8 @@ class PlainEngine:
                     # A copy: as loaded, tensors are views into a file that is deleted later.
                     device = torch.device("cpu") if counts else parameter.device
                     self.optimizer.state[parameter][key] = value.to(device, copy=True)
+        if self.fused is not None:
+            self.fused.take_over()
 
     def replicas(self) -> Iterator[tuple[str, Tensor]]:
         """See `Engine`: all there is."""

@@ -30,7 +30,7 @@ def serving_step(config: OptimConfig, device: torch.device) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FusedStep:
-    """All that a step moves, found once; make it by `of`, after a checkpoint was restored."""
+    """All that a step moves, found once; make it by `of`."""
 
     optimizer: torch.optim.AdamW
     parameters: tuple[nn.Parameter, ...]  # of the student, in order of their names in it
@@ -60,12 +60,20 @@ class FusedStep:
             [theirs[name] for name in ours],
         )
         made = cls(optimizer, tuple(ours.values()), tuple(modules), state)
-        for number, parameter in enumerate(made.parameters):
-            if parameter in optimizer.state:
-                for key, tensor in made._moments(number).items():
-                    tensor.copy_(optimizer.state[parameter][key])
-                made._show(number)
+        made.take_over()
         return made
+
+    def take_over(self) -> None:
+        """The optimizer's state was set anew: it moves to where the kernels find it, which stays the same."""
+        for number, parameter in enumerate(self.parameters):
+            known = parameter in self.optimizer.state
+            for key, tensor in self._moments(number).items():
+                if known:
+                    tensor.copy_(self.optimizer.state[parameter][key])
+                else:
+                    tensor.zero_()
+            if known:
+                self._show(number)
 
     def step(self, loss: Tensor, momentum: float, max_norm: float) -> dict[str, float]:
         """Move everything, unless the loss or a gradient is not finite; then nothing is changed.

@@ -1,4 +1,4 @@
-"""What a run says and writes down while it trains: bar, metrics.jsonl, skipped steps, damaged data.
+"""What a run says and writes down while it trains: bar, metrics.jsonl, steps that were skipped, damage.
 
 Every rank keeps a journal and makes the same calls, since what is noted comes from all of them; rank 0 alone
 shows and writes. Test: tests/train/test_journal.py, test_run.py.
@@ -19,7 +19,7 @@ from aqqua.train.backend import LateImage
 from aqqua.train.metrics import BadBlockLog, LateImageLog, Meter, MetricsLog, drop_after
 from aqqua.train.ranks import Ranks
 
-SKIPPED = "skipped.jsonl"
+SKIPPED, ROLLBACKS = "skipped.jsonl", "rollbacks.jsonl"
 
 
 class Journal:
@@ -41,7 +41,8 @@ class Journal:
         self._bad: BadBlockLog | None = None
         self._late: LateImageLog | None = None
         if ranks.first:
-            drop_after(folder / SKIPPED, resumed_step)
+            for name in (SKIPPED, ROLLBACKS):
+                drop_after(folder / name, resumed_step)
             self._log = MetricsLog(folder, resumed_step, tensorboard)
             self._bad = BadBlockLog(folder, resumed_step)
             self._late = LateImageLog(folder, resumed_step, dataset)
@@ -107,7 +108,17 @@ class Journal:
     def skipped(self, step: int, image_ids: Sequence[str]) -> list[str]:
         """A step that was not taken; returns the ids of its images on all ranks."""
         ids = [name for names in self._ranks.gather(list(image_ids)) for name in names]
-        if self._ranks.first:
-            with (self._folder / SKIPPED).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "images": ids}) + "\n")
+        self._append(SKIPPED, {"step": step, "images": ids})
         return ids
+
+    def rolled_back(
+        self, step: int, reason: str, to_step: int, lanes_then: dict[str, Any], lanes_now: dict[str, Any]
+    ) -> None:
+        """Weights went back to a step; the lanes' places then and now say which images are left out."""
+        row = {"step": step, "reason": reason, "to_step": to_step}
+        self._append(ROLLBACKS, {**row, "lanes_then": lanes_then, "lanes_now": lanes_now})
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        if self._ranks.first:
+            with (self._folder / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")

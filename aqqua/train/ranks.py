@@ -10,6 +10,7 @@ Test: tests/train/test_ranks.py; many processes: tests/train/test_many_ranks.py.
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ class Ranks:
         self.place = place or Place()
         self.rank, self.size = self.place.rank, self.place.size
         self._heartbeat = heartbeat
+        self.waited_s = 0.0  # in calls so far; those of a GPU's tensors wait on the GPU, not here
 
     @property
     def first(self) -> bool:
@@ -188,6 +190,7 @@ class Ranks:
         """A call that all ranks make; if it fails, say which of them is to blame."""
         if self._heartbeat is not None:
             self._heartbeat.calls += 1
+        start_s = time.monotonic()
         try:
             call()
         except RuntimeError as error:
@@ -195,6 +198,7 @@ class Ranks:
             raise RankError(
                 f"rank {self.rank} of {self.size}: {who}; the last checkpoint is whole ({error})"
             ) from error
+        self.waited_s += time.monotonic() - start_s
 
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int32, torch.uint8)

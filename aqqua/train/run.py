@@ -4,6 +4,7 @@ Test: tests/train/test_run.py.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ from aqqua.train.optim import make_optimizer, parameter_groups
 from aqqua.train.ranks import Ranks
 from aqqua.train.serving import serving
 from aqqua.train.settings import PretrainConfig, TrainConfig
+from aqqua.train.spike import Spikes
+from aqqua.train.straggler import Stragglers
 from aqqua.train.zero import ZeroEngine
 
 _ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
+_NEEDED = ("step", "images", "images_per_step", "lanes", "guard", "dataset", "config")  # of a checkpoint
 
 
 @dataclass
@@ -49,7 +53,13 @@ class Run:
     step: int = 0
     images: int = 0  # of all ranks
     guard: FiniteGuard = field(default_factory=FiniteGuard)
+    spikes: Spikes = field(default_factory=Spikes)
+    rollbacks: list[list[int]] = field(default_factory=list)  # [at step, to step] of each so far
     stopped_by: str | None = None  # the signal that ended the training of this process
+    stragglers: Stragglers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stragglers = Stragglers(self.ranks, self.device)
 
     @property
     def model(self) -> SelfSupervised:
@@ -92,6 +102,17 @@ class Run:
         folder, keep = self.folder / CHECKPOINTS, self.config.train.keep_checkpoints
         self.ranks.on_first(lambda: checkpoint.save(folder, saved, keep))
 
+    def save_if_possible(self, say: Callable[[str], None]) -> None:
+        """A disk that is full now must not cost the hours since: say so and train on.
+
+        Raises:
+            DivergedError: the ranks do not have the same weights.
+        """
+        try:
+            self.save()
+        except OSError as error:
+            say(f"no checkpoint of step {self.step} ({error}); training goes on, those before are untouched")
+
     def check_replicas(self) -> None:
         """Compare what all ranks must hold alike.
 
@@ -105,8 +126,10 @@ class Run:
             "step": self.step,
             "images": self.images,
             "images_per_step": self.images_per_step,
-            "lanes": {str(number): asdict(state) for number, state in self._all_lanes().items()},
+            "lanes": self.places(),
             "guard": asdict(self.guard),
+            "spikes": asdict(self.spikes),
+            "rollbacks": self.rollbacks,
             "dataset": self.dataset.manifest_sha256,
             "config": self.config.model_dump(mode="json"),
             "aqqua": aqqua.__version__,
@@ -116,9 +139,15 @@ class Run:
         """Continue exactly where a checkpoint was written.
 
         Raises:
-            ValueError: the checkpoint is of another dataset, another model, or another order of the data.
+            ValueError: the checkpoint is incomplete, of another dataset, another model, or another order of
+                the data.
         """
         state = saved.state
+        if missing := [name for name in _NEEDED if name not in state]:
+            raise ValueError(
+                f"resume: a checkpoint must say {', '.join(_NEEDED)}, got none of {', '.join(missing)}; "
+                "use the aqqua that wrote it, or another checkpoint"
+            )
         if state["dataset"] != self.dataset.manifest_sha256:
             raise ValueError(
                 f"resume: the dataset must be the one the run began with, got another {self.dataset.path}; "
@@ -141,12 +170,22 @@ class Run:
         self.images_per_step = state["images_per_step"]
         self.lanes = {number: LaneState(**state["lanes"][str(number)]) for number in self.feeder.packers}
         self.guard = FiniteGuard(**state["guard"])
+        self.spikes = Spikes.of(state.get("spikes"))
+        self.rollbacks = state.get("rollbacks", [])
 
-    def _all_lanes(self) -> dict[int, LaneState]:
-        """Where the lanes of all ranks stand."""
+    def go_back(self, saved: checkpoint.Checkpoint) -> None:
+        """What was learned is a checkpoint's of this run again; the step and the lanes' places stay."""
+        self.engine.load(saved.tensors)
+        self.images = saved.state["images"]
+        self.spikes = Spikes.of(saved.state.get("spikes"))
+        self.guard.streak = 0
+        self.rollbacks = [*self.rollbacks, [self.step, saved.step]]
+
+    def places(self) -> dict[str, dict[str, int]]:
+        """Where the lanes of all ranks stand, by their numbers."""
         mine = [[number, *astuple(state)] for number, state in self.lanes.items()]
         everyone = [row for rows in self.ranks.gather(mine) for row in rows]
-        return {number: LaneState(*state) for number, *state in sorted(everyone)}
+        return {str(number): asdict(LaneState(*state)) for number, *state in sorted(everyone)}
 
 
 def _mismatch(wanted: dict[str, torch.Size], got: dict[str, Tensor]) -> str | None:
@@ -177,7 +216,7 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
     dtype = _compute_dtype(config.train, device)
     serving(config, device, dtype)  # refuses before anything is written
     lanes_of_rank(config.data.lanes, ranks.rank, ranks.size)  # so does this
-    saved = _newest(config.run / CHECKPOINTS, ranks, device)
+    saved = read_together(lambda: checkpoint.load_newest(config.run / CHECKPOINTS), ranks, device)
     dataset = Dataset.open(config.data.path)
     engine = _make_engine(config, ranks, device, fresh=saved is None)
     shape = Shape.of(config.model, config.views, dtype)
@@ -199,9 +238,11 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
     return run
 
 
-def _newest(folder: Path, ranks: Ranks, device: torch.device) -> checkpoint.Checkpoint | None:
-    """The checkpoint to continue from: rank 0 reads and verifies it, the others get it from there."""
-    found = ranks.on_first(lambda: checkpoint.load_newest(folder))
+def read_together(
+    read: Callable[[], checkpoint.Checkpoint | None], ranks: Ranks, device: torch.device
+) -> checkpoint.Checkpoint | None:
+    """A checkpoint that rank 0 reads and verifies, the others get it from there."""
+    found = ranks.on_first(read)
     state = ranks.share(found and [found.step, found.state])
     if state is None:
         return None

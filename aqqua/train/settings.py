@@ -12,6 +12,7 @@ from aqqua.plan.view_config import ViewConfig
 from aqqua.train.data import DataConfig
 from aqqua.train.optim import OptimConfig
 from aqqua.train.schedule import TeacherConfig
+from aqqua.train.spike import SpikeConfig
 from aqqua.train.zero_config import ZeroConfig
 
 
@@ -63,6 +64,14 @@ class TrainConfig(BaseModel):
         default=500,
         ge=1,
         description="with several ranks: steps between comparisons of all weights, bit for bit",
+    )
+    spike: SpikeConfig = Field(
+        default=SpikeConfig(), description="when loss or gradients rise and do not come down: back, and on"
+    )
+    grant_gpu_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="GPU-hours this run may use in all its sessions; null: unknown. Told of, never enforced",
     )
     tensorboard: bool = Field(default=True, description="also write TensorBoard events")
 

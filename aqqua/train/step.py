@@ -50,8 +50,10 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     engine = run.engine
     n_images = run.ranks.sum(data.n_images)
     engine.clear()
+    run.stragglers.forward()
     with _mixed_precision(run):
         taught = [engine.teach(batch) for batch in data.batches]
+        run.stragglers.exchange()
         targets = run.model.targets(taught, rates.temperature, run.ranks.all_reduce)
 
     def learn(batch: Batch, logits: TeacherLogits) -> Losses:

@@ -187,6 +187,7 @@ class ZeroEngine:
             else:
                 parameter.copy_(whole)
         counts = [float(value) for name, value in tensors.items() if name.startswith("optimizer.step.")]
+        self.optimizer.state.clear()
         if counts:
             self._set_moments(tensors, max(counts))
 

@@ -1,9 +1,13 @@
 """The gate of reliability: short in every test run, in full with `-m reliability`, which writes the page."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from goals import PAGE, Result, page_with
+
+sys.path.append(str(Path(__file__).parents[1] / "train"))  # crew, same_run
 
 FULL = "reliability"  # the -m expression that asks for the whole of it
 

@@ -9,7 +9,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by make reliability: begin -->", "<!-- made by make reliability: end -->"
 HEADING = ("row", "what is done to it", "goal", "peer", "figure", "met", "seconds")
 NOT_YET = "not yet"
-MANY_RANKS = "tests/train/test_many_ranks.py"
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,6 @@ class Goal:
     test: str
     goal: str
     peer: str = ""
-    shown_by: str = ""  # tests elsewhere that show a part of a row which has no test here
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,14 @@ GOALS = (
     ),
     Goal("2", "disk full at 40 sizes", "earlier checkpoint whole, OSError, nothing half-written, 40 of 40"),
     Goal("3", "EIO at every I/O operation of a save", "0 false \"saved\", earlier checkpoint whole"),
-    Goal(
-        "4",
-        "SIGTERM or SIGUSR1 at 50 random points",
-        "exit within 30 s, checkpoint of that step",
-        shown_by="tests/train/test_run.py",
-    ),
+    Goal("4", "SIGTERM or SIGUSR1 at 50 random points", "exit within 30 s, checkpoint of that step"),
     Goal(
         "5",
         "500 bit flips and truncations in checkpoints, 500 in datasets",
         "all found, older one used, file named",
         "safetensors alone",
     ),
-    Goal("6", "world size 2→1→2", "losses and weights bit-identical", shown_by=MANY_RANKS),
+    Goal("6", "world size 2→1→2", "losses and weights bit-identical"),
     Goal(
         "7",
         "order of the data for 1, 2, 3, 4 and 8 ranks; resume at 100 steps",
@@ -75,12 +68,9 @@ GOALS = (
         "100,000 fuzzed inputs: images, tables, dataset files, configs",
         "0 crashes, 0 over 1 s, every refusal with a code, memory grows < 50 MB",
     ),
-    Goal("9", "NaN, inf, 1e30 in loss or gradient", "the step leaves no trace",
-         shown_by="tests/train/test_zero.py"),
-    Goal("10", "a rank killed, stopped, starved or slow", "all exit within timeout + 2 s, culprit named",
-         shown_by=MANY_RANKS),
-    Goal("11", "one weight bit flipped on one rank", "found at the next check, rank and tensor named",
-         shown_by=MANY_RANKS),
+    Goal("9", "NaN, inf, 1e30 in loss or gradient", "the step leaves no trace"),
+    Goal("10", "a rank killed, stopped, starved or slow", "all exit within timeout + 2 s, culprit named"),
+    Goal("11", "one weight bit flipped on one rank", "found at the next check, rank and tensor named"),
     Goal("12", "clock and file times that lie", "the right checkpoint, no crash"),
     Goal(
         "13",
@@ -88,12 +78,7 @@ GOALS = (
         "0 bytes outside, ≤ 200 MB more memory, ≤ 2 s each, each refusal with a reason",
     ),
     Goal("14", "25 pickle payloads through every loader", "0 executed", "pickle.loads"),
-    Goal(
-        "15",
-        "300 hostile names in the explorer",
-        "0 unescaped, CSP present",
-        shown_by="tests/explore/test_page.py",
-    ),
+    Goal("15", "300 hostile names in the explorer", "0 unescaped, CSP present"),
     Goal(
         "16",
         "soak: 10⁵ packs of one lane",
@@ -101,7 +86,7 @@ GOALS = (
     ),
     Goal("17", "two runs of one seed", "bit-identical"),
     Goal("18", "20 steps against 7 + 6 + 7 with kill -9 between", "equal at every step"),
-    Goal("19", "old checkpoints", "every released format loads", shown_by="tests/train/test_checkpoint.py"),
+    Goal("19", "old checkpoints", "every released format loads"),
     Goal("20", "10 % of reads fail", "10⁴ reads, 0 wrong, ≤ 5 tries"),
 )  # fmt: skip
 
@@ -134,5 +119,4 @@ def _cells(goal: Goal, result: Result | None, kept: tuple[str, ...] | None) -> l
         ]
     if kept is not None and len(kept) == len(HEADING) and kept[-1] != "–":
         return [*said, *kept[4:]]
-    part = f"{NOT_YET}; in part: `{goal.shown_by}`" if goal.shown_by else NOT_YET
-    return [*said, part, "–", "–"]
+    return [*said, NOT_YET, "–", "–"]

@@ -39,12 +39,13 @@ def train_on(
     *,
     meddle: Meddle | None = None,
     limit_s: float = 180.0,
-    wait_for: int | None = None,
+    lost: int | None = None,
 ) -> Ended:
-    """`aqqua pretrain` on so many ranks of this machine; until all ended, or the one waited for."""
+    """`aqqua pretrain` on so many ranks of this machine; until all ended, but for one that will not."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aqqua.train.loop", "aqqua.cli", "deepspeed"])
+    # The last is what torch.use_deterministic_algorithms imports, in a second of each process.
+    context.set_forkserver_preload(["aqqua.train.loop", "aqqua.cli", "deepspeed", "torch._inductor"])
     port, logs = free_port(), [config.run.parent / f"{config.run.name}.{rank}.err" for rank in range(ranks)]
     processes = [
         context.Process(target=_train, args=(rank, ranks, port, config, logs[rank], meddle), daemon=True)
@@ -53,7 +54,7 @@ def train_on(
     start = time.monotonic()
     for process in processes:
         process.start()
-    for process in processes if wait_for is None else [processes[wait_for]]:
+    for process in (process for rank, process in enumerate(processes) if rank != lost):
         process.join(max(0.0, start + limit_s - time.monotonic()))
     codes = [process.exitcode for process in processes]
     for process in processes:

@@ -11,7 +11,10 @@ from aqqua.train.checkpoint import Checkpoint
 from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.metrics import METRICS
 
-CLOCKED = {"images_per_s", "tokens_per_s", "step_s", "waiting_share"}
+CLOCKED = {
+    "images_per_s", "tokens_per_s", "step_s", "waiting_share", "slowest_rank", "slowest_factor",
+    "gpu_hours", "energy_kwh", "gpu_hours_left",
+}  # fmt: skip
 
 
 def saved(folder: Path) -> Checkpoint:

@@ -262,7 +262,7 @@ def test_a_lost_rank_ends_the_others_in_time_and_is_named(make_config, tmp_path,
     watcher = threading.Thread(target=watch)
     watcher.start()
     config = config_of(make_config, tmp_path / "run", timeout_s=timeout_s)
-    ended = train_on(2, config, meddle=meddle, limit_s=25, wait_for=1 - lost)
+    ended = train_on(2, config, meddle=meddle, limit_s=25, lost=lost)
     ended_at = time.monotonic()
     watcher.join()
     other = 1 - lost
