@@ -28,9 +28,12 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
     if parsed.print_config:
         sys.stdout.write(to_yaml(config))
         return 0
-    from aqqua.train.loop import pretrain
+    from aqqua.train.signals import stop_on_signals
 
-    run = pretrain(config)
+    with stop_on_signals() as stop:  # also while the rest is imported, which takes seconds
+        from aqqua.train.loop import pretrain
+
+        run = pretrain(config, stop)
     values = {"run": str(run.folder), "step": run.step, "images": run.images, "done": run.done}
     state = "done" if run.done else "stopped; the same command continues it"
     if run.ranks.first:

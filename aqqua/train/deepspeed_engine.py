@@ -7,10 +7,12 @@ import io
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from aqqua.model.embed import TokenEmbedding
 from aqqua.objective.ssl import Batch, Losses, SelfSupervised, Targets, TeacherLogits
 from aqqua.train.ranks import Ranks
 
+OLD_LOCK_S = 60.0  # others that start now, and have it built already, hold it for less
 # Gathered and let go as a whole in stage 3. All are called as modules, whoever serves the rest of a block.
 # Heads are not among them: they are called twice in a forward, which DeepSpeed's wholes do not bear, so that
 # their layers are gathered one by one.
@@ -93,8 +96,22 @@ def start(learner: Learner, optimizer: torch.optim.Optimizer, told: dict[str, An
         logger.setLevel(logging.ERROR)
         if not dist.is_initialized():  # alone; DeepSpeed wants a group even so
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        for lock in old_locks(time.time()) if ranks.first else ():
+            sys.stderr.write(
+                f"DeepSpeed waits for {lock}, which another process holds while it builds an extension; if "
+                "nothing happens, a killed one has left it: remove it\n"
+            )
         if told["zero_optimization"]["stage"] == 3:
             set_z3_leaf_modules(learner, list(STUDENT_UNITS), raise_if_not_found=False)
         return deepspeed.initialize(
             model=learner, optimizer=optimizer, config=told, dist_init_required=False
         )[0]
+
+
+def old_locks(now_s: float) -> list[Path]:
+    """Locks of extensions that DeepSpeed builds at its first start and loads ever after, each kept for long.
+
+    Source: torch/utils/cpp_extension.py and file_baton.py: who finds a lock waits, without an end or a word.
+    """
+    folder = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
+    return [lock for lock in Path(folder).glob("**/lock") if now_s - lock.stat().st_mtime > OLD_LOCK_S]

@@ -1,15 +1,12 @@
-"""What keeps a run honest: numbers that are not finite, signals that ask it to stop, ranks that drift apart.
+"""What keeps a run honest: numbers that are not finite, ranks that drift apart.
 
 Test: tests/train/test_guard.py.
 """
 
 import math
-import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -93,32 +90,3 @@ class FiniteGuard:
     def exhausted(self) -> bool:
         """So many steps in a row that the run should end."""
         return self.streak >= MAX_STREAK
-
-
-@dataclass
-class StopFlag:
-    """Set by SIGINT or SIGTERM; the loop looks at it between steps."""
-
-    signal_name: str | None = field(default=None)
-
-    def __bool__(self) -> bool:
-        return self.signal_name is not None
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopFlag]:
-    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag; a second SIGINT stops at once."""
-    flag = StopFlag()
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if flag and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        flag.signal_name = signal.Signals(number).name
-
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, handle) for number in names}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

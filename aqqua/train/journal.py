@@ -4,7 +4,6 @@ Every rank keeps a journal and makes the same calls, since what is noted comes f
 shows and writes. Test: tests/train/test_journal.py, test_run.py.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from aqqua.progress import Bar
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import BadBlock
 from aqqua.train.backend import LateImage
-from aqqua.train.metrics import BadBlockLog, LateImageLog, Meter, MetricsLog, drop_after
+from aqqua.train.metrics import BadBlockLog, LateImageLog, Lines, Meter, MetricsLog
 from aqqua.train.ranks import Ranks
 
 SKIPPED, ROLLBACKS = "skipped.jsonl", "rollbacks.jsonl"
@@ -34,18 +33,20 @@ class Journal:
         ranks: Ranks,
         dataset: Dataset,
     ) -> None:
-        self._ranks, self._folder = ranks, folder
+        self._ranks = ranks
         self.meter = Meter()
         self._bar = Bar("pretrain", images_total, "images", shown=ranks.first)
         self._log: MetricsLog | None = None
         self._bad: BadBlockLog | None = None
         self._late: LateImageLog | None = None
+        self._others: dict[str, Lines] = {}
         if ranks.first:
-            for name in (SKIPPED, ROLLBACKS):
-                drop_after(folder / name, resumed_step)
-            self._log = MetricsLog(folder, resumed_step, tensorboard)
-            self._bad = BadBlockLog(folder, resumed_step)
-            self._late = LateImageLog(folder, resumed_step, dataset)
+            self._others = {
+                name: Lines(folder / name, resumed_step, self.say) for name in (SKIPPED, ROLLBACKS)
+            }
+            self._log = MetricsLog(folder, resumed_step, tensorboard, self.say)
+            self._bad = BadBlockLog(folder, resumed_step, self.say)
+            self._late = LateImageLog(folder, resumed_step, dataset, self.say)
 
     def __enter__(self) -> "Journal":
         self._bar.__enter__()
@@ -119,6 +120,5 @@ class Journal:
         self._append(ROLLBACKS, {**row, "lanes_then": lanes_then, "lanes_now": lanes_now})
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
-        if self._ranks.first:
-            with (self._folder / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        if name in self._others:
+            self._others[name].add([row])

@@ -6,25 +6,29 @@ each step, so that all end, save and go on at the same one. Test: tests/train/te
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 from aqqua.train.data import StepData
 from aqqua.train.folder import only_run
-from aqqua.train.guard import StopFlag, stop_on_signals
 from aqqua.train.headline import headline
 from aqqua.train.journal import Journal
 from aqqua.train.ranks import RankError, join
 from aqqua.train.rollback import mend
 from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
+from aqqua.train.signals import StopFlag, stop_on_signals
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
 from aqqua.train.straggler import WINDOW
 from aqqua.train.usage import Usage, gpu_of
 
 
-def pretrain(config: PretrainConfig) -> Run:
+def pretrain(config: PretrainConfig, stop: StopFlag | None = None) -> Run:
     """Train to the end of the run, or until a signal asks to stop; leaves a checkpoint either way.
+
+    Args:
+        config: of the run.
+        stop: of a caller who listens to signals already.
 
     Raises:
         NonFiniteError: three steps in a row were not finite, and the run cannot go back behind them any more;
@@ -37,16 +41,16 @@ def pretrain(config: PretrainConfig) -> Run:
     """
     since_s = time.monotonic()
     with (
+        nullcontext(stop) if stop is not None else stop_on_signals() as stop,
         join(config.train.timeout_s, config.data.read_timeout_s, config.train.device) as ranks,
         only_run(config.run, ranks),
     ):
-        return _train(open_run(config, ranks), since_s)
+        return _train(open_run(config, ranks), stop, since_s)
 
 
-def _train(run: Run, since_s: float) -> Run:
+def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
     train = run.config.train
     with (
-        stop_on_signals() as stop,
         Journal(run.folder, run.step, run.images_total, train.tensorboard, run.ranks, run.dataset) as journal,
         Usage(
             run.folder, run.ranks, gpu_of(run.device), train.grant_gpu_hours, journal.say, since_s=since_s

@@ -5,9 +5,10 @@ Test: tests/train/test_metrics.py.
 
 import json
 import math
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,44 +24,88 @@ METRICS, BAD_BLOCKS, LATE_IMAGES = "metrics.jsonl", "bad_blocks.jsonl", "late_im
 NAMED_IMAGES = 1000  # in late_images.jsonl: who has more has one fault in common, not a thousand to look up
 
 
-class MetricsLog:
-    """Appends to metrics.jsonl and, if wanted, to TensorBoard event files in `tensorboard/`.
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+class Lines:
+    """A file of JSON lines, each with its step. A disk that refuses them costs lines, not the run.
 
     On resume the lines after the checkpoint are dropped, so that each step stands there once.
     """
 
-    def __init__(self, folder: Path, resumed_step: int, tensorboard: bool = True) -> None:
-        self.path = folder / METRICS
-        drop_after(self.path, resumed_step)
-        self._file = self.path.open("a", encoding="utf-8")
+    def __init__(self, path: Path, resumed_step: int, say: Callable[[str], None] = _to_stderr) -> None:
+        self.path, self._say = path, say
+        self._torn = self._told = False
+        drop_after(path, resumed_step)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What stands there."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append; if that fails, say so once, until it works again."""
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        if not text:
+            return
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" * self._torn + text)  # what may be left of a line ends here
+        except OSError as error:
+            if not self._told:
+                self._say(f"{self.path} cannot be written ({error}); training goes on, its lines are lost")
+            self._torn = self._told = True
+        else:
+            self._torn = self._told = False
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl and, if wanted, to TensorBoard event files in `tensorboard/`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        resumed_step: int,
+        tensorboard: bool = True,
+        say: Callable[[str], None] = _to_stderr,
+    ) -> None:
+        self._lines, self._say = Lines(folder / METRICS, resumed_step, say), say
         self._board: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
-            self._board = SummaryWriter(folder / "tensorboard", purge_step=resumed_step + 1)
+            with self._of_the_board():
+                self._board = SummaryWriter(folder / "tensorboard", purge_step=resumed_step + 1)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One line; numbers and dicts of numbers also become TensorBoard scalars."""
-        self._file.write(json.dumps({"step": step, **_plain(values)}, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in _scalars(values):
+        self._lines.add([{"step": step, **_plain(values)}])
+        with self._of_the_board():
+            for name, value in _scalars(values) if self._board is not None else ():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._of_the_board():
+            if self._board is not None:
+                self._board.close()
+
+    @contextmanager
+    def _of_the_board(self) -> Iterator[None]:
+        """Its writer is a thread; what the disk told that one comes up here, later, and ends it."""
+        try:
+            yield
+        except OSError as error:
+            self._say(f"TensorBoard's files cannot be written ({error}); training goes on without them")
+            self._board = None
 
 
 class BadBlockLog:
     """bad_blocks.jsonl: each damaged block once, with the first step that used what stands for it."""
 
-    def __init__(self, folder: Path, resumed_step: int) -> None:
-        self.path = folder / BAD_BLOCKS
-        drop_after(self.path, resumed_step)
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        self._noted: set[int] = {json.loads(line)["block"] for line in lines}
+    def __init__(self, folder: Path, resumed_step: int, say: Callable[[str], None] = _to_stderr) -> None:
+        self._lines = Lines(folder / BAD_BLOCKS, resumed_step, say)
+        self._noted: set[int] = {row["block"] for row in self._lines.rows()}
 
     def __len__(self) -> int:
         return len(self._noted)
@@ -68,9 +113,7 @@ class BadBlockLog:
     def note(self, step: int, found: Iterable[BadBlock]) -> list[BadBlock]:
         """Write down those that are not yet; returns them."""
         new = [bad for bad in found if bad.block not in self._noted]
-        if new:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"step": step, **asdict(bad)}) + "\n" for bad in new)
+        self._lines.add({"step": step, **asdict(bad)} for bad in new)
         self._noted |= {bad.block for bad in new}
         return new
 
@@ -95,18 +138,23 @@ class LateImageLog:
     was met, a line for each step: {"step", "strict", "blank"}.
     """
 
-    def __init__(self, folder: Path, resumed_step: int, dataset: Dataset) -> None:
-        self.path, self._dataset = folder / LATE_IMAGES, dataset
-        drop_after(self.path, resumed_step)
+    def __init__(
+        self, folder: Path, resumed_step: int, dataset: Dataset, say: Callable[[str], None] = _to_stderr
+    ) -> None:
+        self._lines, self._dataset = Lines(folder / LATE_IMAGES, resumed_step, say), dataset
         self._named: set[tuple[int, int]] = set()
         self._counts = Counter({"strict": 0, "blank": 0})
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        for row in map(json.loads, lines):
+        for row in self._lines.rows():
             if "block" in row:
                 self._named.add((row["block"], row["row"]))
                 self._counts[row["stands"]] += 1
             else:
                 self._counts.update({stands: row[stands] for stands in self._counts})
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._lines.path
 
     @property
     def full(self) -> bool:
@@ -130,11 +178,8 @@ class LateImageLog:
                 notes.append(note)
                 self._named.add((one.block, one.row))
             self._counts[note.stands] += 1
-        lines = [json.dumps({"step": step, **asdict(note)}) for note in notes]
-        lines += [json.dumps({"step": step, **more})] if more.total() else []
-        if lines:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(line + "\n" for line in lines)
+        self._lines.add({"step": step, **asdict(note)} for note in notes)
+        self._lines.add([{"step": step, **more}] if more.total() else [])
         return notes
 
     def _note(self, one: LateImage) -> LateNote:

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -230,13 +230,16 @@ def join(timeout_s: float, patience_s: float, device: str = "auto") -> Iterator[
         yield Ranks(place)
         return
     heartbeat = _meet(place, timeout_s, patience_s, device != "cpu" and torch.cuda.is_available())
+    ranks = Ranks(place, heartbeat)
     try:
-        yield Ranks(place, heartbeat)
+        yield ranks
+        ranks.table([0])  # all are done: while beats still tell who is not
     except BaseException as error:
         heartbeat.stop(f"{type(error).__name__}: {error}")
         raise
     heartbeat.stop()
-    dist.barrier()
+    with suppress(RuntimeError):  # who cannot say goodbye is done all the same
+        dist.barrier()  # the store stays until all have
     dist.destroy_process_group()
 
 
@@ -254,12 +257,12 @@ def _meet(place: Place, timeout_s: float, patience_s: float, cuda: bool) -> Hear
             world_size=size,
             timeout=timedelta(seconds=timeout_s + patience_s),
         )
+        heartbeat = Heartbeat(store.clone(), place.rank, place.size, timeout_s)
+        dist.barrier()  # all have a beat in the store
     except (RuntimeError, TimeoutError) as error:
         raise RankError(
             f"rank {place.rank} of {place.size}: all ranks must meet at {place.host}:{place.port} within "
             f"{timeout_s:g} s, got {error}; see whether all started, or set MASTER_ADDR and MASTER_PORT"
         ) from error
-    heartbeat = Heartbeat(store.clone(), place.rank, place.size, timeout_s)
-    dist.barrier()  # all have a beat in the store
     heartbeat.start()
     return heartbeat

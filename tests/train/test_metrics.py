@@ -1,5 +1,6 @@
 """The numbers of a run: each step once after a resume, valid JSON always, readable by TensorBoard."""
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from aqqua.store.substitute import BadBlock
 from aqqua.train import metrics
 from aqqua.train.backend import LateImage
-from aqqua.train.metrics import BadBlockLog, LateImageLog, Meter, MetricsLog, drop_after
+from aqqua.train.metrics import BAD_BLOCKS, BadBlockLog, LateImageLog, Lines, Meter, MetricsLog, drop_after
 
 
 def strict(text: str) -> list[dict[str, Any]]:
@@ -118,21 +119,23 @@ def test_a_bad_block_is_noted_once_and_again_after_a_resume_before_it(tmp_path):
     def bad(block: int) -> BadBlock:
         return BadBlock(block, "part-00000.parquet", block, "flipped", 9)
 
-    log = BadBlockLog(tmp_path, 0)
+    log, path = BadBlockLog(tmp_path, 0), tmp_path / BAD_BLOCKS
     assert log.note(3, [bad(4)]) == [bad(4)]
     assert log.note(4, [bad(4), bad(7)]) == [bad(7)]
     assert log.note(5, [bad(4), bad(7)]) == []
     assert len(log) == 2
-    with log.path.open("a") as file:
+    with path.open("a") as file:
         file.write('{"step": 6, "blo')  # killed here
     assert len(BadBlockLog(tmp_path, 4)) == 2
     log = BadBlockLog(tmp_path, 3)
     assert len(log) == 1
     log.note(4, [bad(7)])
-    assert [(row["step"], row["block"], row["replacement"]) for row in strict(log.path.read_text())] == [
+    assert [(row["step"], row["block"], row["replacement"]) for row in strict(path.read_text())] == [
         (3, 4, 9), (4, 7, 9),
     ]  # fmt: skip
-    assert not BadBlockLog(tmp_path / "new", 0).path.exists()
+    (tmp_path / "new").mkdir()
+    BadBlockLog(tmp_path / "new", 0).note(1, [])
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def late(row: int, *, blank: bool = False) -> LateImage:
@@ -175,3 +178,36 @@ def test_so_many_late_images_are_named_and_the_others_counted(tmp_path, monkeypa
     again = late_log(tmp_path, 2)
     assert again.counts() == {"strict": 4, "blank": 1}
     assert again.full
+
+
+def test_a_full_disk_costs_lines_and_is_said_once(tmp_path):
+    said: list[str] = []
+    lines = Lines(tmp_path / "some.jsonl", 0, said.append)
+    lines.add([{"step": 1}])
+    kept = lines.path.rename(tmp_path / "kept")
+    lines.path.symlink_to("/dev/full")  # whatever is written there finds no room
+    lines.add([{"step": 2}])
+    lines.add([{"step": 3}])
+    assert len(said) == 1
+    assert "No space left" in said[0]
+    lines.path.unlink()
+    kept.rename(lines.path)
+    with lines.path.open("a") as file:
+        file.write('{"st')  # what may have fitted
+    lines.add([{"step": 4}])
+    assert [row["step"] for row in Lines(lines.path, 9, said.append).rows()] == [1, 4]
+
+
+def test_tensorboard_without_room_is_left_out(tmp_path, monkeypatch):
+    said: list[str] = []
+    log = MetricsLog(tmp_path, 0, True, said.append)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log._board, "add_scalar", full)
+    log.write(1, {"loss": 1.0})
+    log.write(2, {"loss": 1.0})
+    log.close()
+    assert len(said) == 1
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]

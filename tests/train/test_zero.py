@@ -12,6 +12,7 @@ from crew import train_on, train_well
 from aqqua.train import checkpoint, loop
 from aqqua.train.checkpoint import Checkpoint
 from aqqua.train.data import StepData
+from aqqua.train.deepspeed_engine import OLD_LOCK_S, old_locks
 from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.loop import pretrain
 from aqqua.train.ranks import Place, Ranks
@@ -284,3 +285,13 @@ def test_a_unit_is_whole_in_its_forward_alone():
         assert torch.equal(teacher(x), want)
     assert all(parameter.numel() == 0 for parameter in teacher[0].parameters())
     assert teacher[1].weight.numel() == 5
+
+
+def test_a_lock_that_nobody_lets_go_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    (tmp_path / "py" / "deepspeed_shm_comm").mkdir(parents=True)
+    lock = tmp_path / "py" / "deepspeed_shm_comm" / "lock"
+    lock.touch()
+    now_s = lock.stat().st_mtime
+    assert old_locks(now_s + 1) == []
+    assert old_locks(now_s + 2 * OLD_LOCK_S) == [lock]
