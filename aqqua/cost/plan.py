@@ -17,7 +17,9 @@ from aqqua.cost.sizes import planned_tokens, stated_tokens
 from aqqua.cost.step import Workload
 from aqqua.cost.tokens import Tokens
 from aqqua.store.read import Dataset
+from aqqua.store.weights import SamplingWeights
 from aqqua.train.settings import PretrainConfig
+from aqqua.train.weighted import images_per_epoch
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def make_plan(question: Question, facts: Facts | None = None) -> Plan:
     config = load_config(PretrainConfig, question.config, question.overrides)
     asked, found, notes = _machines(question, facts, config.data.lanes)
     found += [*blockers.of_config(config), *blockers.of_disk(config)]
-    tokens, rows, missing = _tokens(question, config, in_the_way=bool(found))
+    tokens, per_epoch, missing = _tokens(question, config, in_the_way=bool(found))
     found += missing
-    images_total = _images(config, rows)
+    images_total = _images(config, per_epoch)
     engines = engines_of(config)
     native = fixed = None
     if tokens is not None:
@@ -107,8 +109,8 @@ def _machines(
 
 def _tokens(
     question: Question, config: PretrainConfig, in_the_way: bool
-) -> tuple[Tokens | None, int | None, list[str]]:
-    """Tokens of an image, images of the dataset, and what is in the way of knowing them."""
+) -> tuple[Tokens | None, float | None, list[str]]:
+    """Tokens of an image, images of an epoch, and what is in the way of knowing them."""
     stated = None if question.tokens is None else stated_tokens(question.tokens, config)
     try:
         dataset = Dataset.open(config.data.path)
@@ -116,19 +118,25 @@ def _tokens(
         what = " ".join(str(error).split()).removeprefix("dataset: ")
         hint = "" if stated else "; --tokens isiis or --tokens 60,20 goes on without it"
         return stated, None, [f"data.path must be a dataset: {what}{hint}"]
-    if stated is not None:
-        return stated, len(dataset), []
+    data = config.data
     try:
-        return planned_tokens(dataset, config), len(dataset), []
+        sampling = None if data.weights is None else SamplingWeights.open(data.weights, dataset)
+    except (ValueError, OSError) as error:
+        return stated, None, [f"data.weights must be of the dataset: {' '.join(str(error).split())}"]
+    per_epoch = images_per_epoch(dataset, data.holdout, sampling)
+    if stated is not None:
+        return stated, per_epoch, []
+    try:
+        return planned_tokens(dataset, config), per_epoch, []
     except ValueError as error:  # a pack too small is named already
-        return None, len(dataset), [] if in_the_way else [str(error)]
+        return None, per_epoch, [] if in_the_way else [str(error)]
 
 
-def _images(config: PretrainConfig, rows: int | None) -> float | None:
+def _images(config: PretrainConfig, per_epoch: float | None) -> float | None:
     """Length of the run; None where only a dataset could say."""
     if config.train.images is not None:
         return config.train.images
-    return None if rows is None else rows * (1 - config.data.holdout) * (config.train.epochs or 1)
+    return None if per_epoch is None else per_epoch * (config.train.epochs or 1)
 
 
 def _cost(

@@ -3,11 +3,9 @@
 Test: tests/cost/test_size_laws.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from aqqua.cost.tokens import Role, Tokens, equal_views, expected_masked, tokens_of
 from aqqua.model.config import ModelConfig
@@ -16,8 +14,8 @@ from aqqua.plan.pack import GLOBALS, Pack
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.store.read import Dataset
-from aqqua.store.split import held_out
 from aqqua.train.settings import PretrainConfig
+from aqqua.train.weighted import planning_weights
 
 PLANNED_IMAGES, PLANNED_PACKS = 4096, 512  # enough of either: datasets are shuffled when they are written
 PLANNED_LANES = 8
@@ -75,7 +73,7 @@ def planned_tokens(dataset: Dataset, config: PretrainConfig) -> Tokens:
     """
     data, images = config.data, 0
     packs: list[Pack] = []
-    weights = _weights(dataset, data.holdout)
+    weights = planning_weights(dataset, data.holdout, data.weights)
     lanes = [
         Lane(dataset, data, number, config.seed, weights) for number in range(min(data.lanes, PLANNED_LANES))
     ]
@@ -89,10 +87,6 @@ def planned_tokens(dataset: Dataset, config: PretrainConfig) -> Tokens:
         f"{images:,} image{'s' * (images != 1)} in {len(packs)} pack{'s' * (len(packs) != 1)} of "
         f"{data.path.name}, planned as in training",
     )
-
-
-def _weights(dataset: Dataset, holdout: float) -> Callable[[int], np.ndarray] | None:
-    return (lambda block: 1.0 - held_out(dataset, block, holdout)) if holdout else None
 
 
 def _packs(lane: Lane, config: PretrainConfig) -> Iterator[Pack]:

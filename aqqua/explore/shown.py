@@ -21,9 +21,10 @@ from aqqua.plan.pack import Pack, hide_scale
 from aqqua.plan.packer import Packer
 from aqqua.store.read import Dataset
 from aqqua.store.sizes import Sizes
-from aqqua.store.split import NAMING, held_out_rows
 from aqqua.train.backend import choose_renderer
+from aqqua.train.data import DataConfig
 from aqqua.train.settings import PretrainConfig
+from aqqua.train.weighted import planning_weights
 
 MOST_IMAGES = 200  # a page of some tens of MB
 LAST_VISIT = 1_000_000 - 1  # far below the 2**24 epochs of a run: packs look into the windows behind it
@@ -95,7 +96,7 @@ def show(
     """
     if not 0 <= visit <= LAST_VISIT:
         raise ValueError(f"plan: --visit must be 0 to {LAST_VISIT}, got {visit}; 0 is the first")
-    chosen = _choose_images(dataset, count, config.data.holdout)
+    chosen = _choose_images(dataset, count, config.data)
     on_cuda = config.train.device != "cpu" and torch.cuda.is_available()
     name, render = choose_renderer(config.data.renderer, torch.device("cuda" if on_cuda else "cpu"))
     images: dict[int, ShownImage] = {}
@@ -110,16 +111,17 @@ def show(
     return Shown(tuple(images[row] for row in range(count)), name)
 
 
-def _choose_images(dataset: Dataset, count: int, holdout: float) -> _Chosen:
+def _choose_images(dataset: Dataset, count: int, data: DataConfig) -> _Chosen:
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"plan: --show must be 1 to {MOST_IMAGES} images, got {count}; say how many")
+    weights = planning_weights(dataset, data.holdout, data.weights)
     sizes: list[Sizes] = []
     pixels: list[np.ndarray] = []
     names: list[dict[str, Any]] = []
     for number in range(dataset.blocks):
-        block, table = dataset.block_with(number, (*_NAMES, *NAMING))
-        kept = ~held_out_rows(table, holdout) if holdout else np.ones(len(block), bool)
-        rows = np.flatnonzero(kept)[: count - len(pixels)]
+        block, table = dataset.block_with(number, (*_NAMES, "instrument"))
+        weight_I = np.ones(len(block)) if weights is None else np.asarray(weights(number))
+        rows = np.flatnonzero(weight_I)[: count - len(pixels)]
         sizes.append(block.sizes.take(rows))
         pixels += [block.pixels(row).copy() for row in rows.tolist()]
         names += table.select([*_NAMES, "instrument"]).take(rows).to_pylist()

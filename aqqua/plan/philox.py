@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     DROP_PATH = 5
     HIDE_SCALE = 6
     SPECKS = 7
+    CLUSTER = 20
 
 
 def philox4x32(

@@ -15,13 +15,16 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Float64
 from pydantic import BaseModel, ConfigDict, Field
 
 from aqqua.store.read import Block, DamagedError, Dataset
 from aqqua.store.shelf import Shelf
 from aqqua.store.sizes import Sizes
 from aqqua.store.substitute import BadBlock, Served
+from aqqua.store.weights import SamplingWeights
 
 SLOW_S = 5.0  # a wait that is told of
 QUIET_S = 600.0  # between two such lines
@@ -77,6 +80,7 @@ class BlockReader:
         say: Callable[[str], None] = _to_stderr,
         *,
         files: bool = False,
+        weights: SamplingWeights | None = None,
     ) -> None:
         """
         Args:
@@ -85,6 +89,7 @@ class BlockReader:
             columns: further columns for `table`, of the same read.
             say: gets a line when a wait is long.
             files: blocks come with original files as they are (`Block.image`).
+            weights: read beside each block, for `weights`.
         """
         self.config, self.blocks, self.say = config or ReadConfig(), dataset.blocks, say
         self._dataset = dataset
@@ -95,6 +100,7 @@ class BlockReader:
             threads=self.config.read_threads,
             budget_bytes=budget_bytes,
             files=files,
+            weights=weights,
         )
         self._counted: set[int] = set()  # since `follow` names them
         self._visits = 0
@@ -126,6 +132,12 @@ class BlockReader:
     def table(self, block: int) -> pa.Table:
         """Further columns of the images that stand for a block."""
         return self._get(block).table
+
+    def weights(self, block: int) -> Float64[np.ndarray, " I"]:
+        """Sampling weights of the images that stand for a block; the reader must have been given some."""
+        weight_I = self._get(block).weight_I
+        assert weight_I is not None, f"reader: weights must be given to read those of block {block}"
+        return weight_I
 
     def bad(self, block: int) -> BadBlock | None:
         """What is wrong with a block, and what stands for it; None if it is sound."""

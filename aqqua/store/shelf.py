@@ -16,6 +16,7 @@ from typing import Any
 
 from aqqua.store.read import Dataset
 from aqqua.store.substitute import Served, read_served
+from aqqua.store.weights import SamplingWeights
 
 POLL_S = 0.1  # between two looks at the clock of one who waits for a block
 CLOSE_S = 0.8  # that threads in the middle of a read get to end it; then they are left alone
@@ -36,6 +37,7 @@ class Shelf:
         threads: int,
         budget_bytes: int,
         files: bool = False,
+        weights: SamplingWeights | None = None,
     ) -> None:
         """
         Args:
@@ -44,8 +46,10 @@ class Shelf:
             threads: that read; 0: whoever asks reads.
             budget_bytes: of pixels read ahead; 0: nothing is read ahead.
             files: original files stay files, and their bytes count in place of their pixels'.
+            weights: of the images, of the same read.
         """
         self._dataset, self._columns, self._budget, self._files = dataset, columns, budget_bytes, files
+        self._weights = weights
         held = _file_bytes(dataset.manifest) if files else dataset.manifest["pixel_bytes"]
         self._average = held // max(dataset.blocks, 1)  # bytes of a block
         self._changed = Condition()  # guards all below
@@ -97,7 +101,7 @@ class Shelf:
                 self._wake()
         try:
             if not self._threads and not self._has(block, pixels):
-                self._put(block, read_served(self._dataset, block, self._columns, files=self._files))
+                self._put(block, self._read(block))
             with self._changed:
                 return self._wait(block, waiting, pixels)
         finally:
@@ -138,11 +142,16 @@ class Shelf:
         if measured or self._admit(block):
             held: Served | Exception
             try:
-                held = read_served(self._dataset, block, self._columns, self._pause, files=self._files)
+                held = self._read(block, self._pause)
             except Exception as error:  # whatever it is, it is the consumer's to handle
                 held = error
             self._put(block, held)
         return True
+
+    def _read(self, block: int, pause: Callable[[float], object] = time.sleep) -> Served:
+        return read_served(
+            self._dataset, block, self._columns, pause, files=self._files, weights=self._weights
+        )
 
     def _next(self) -> int | None:
         """What someone waits for, else the first block to come, if it is likely to fit."""

@@ -10,16 +10,18 @@ Test: tests/store/test_substitute.py.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from aqqua import _core
 from aqqua.store.read import Block, DamagedError, Dataset
+from aqqua.store.weights import SamplingWeights
 
 RETRY_S = (0.2, 1.0, 4.0)  # pauses between attempts while the system reports errors
 MOST_TRIED = 16  # substitutes; if all are damaged, so is nearly all of the dataset
-_ReadOnce = Callable[[int, Sequence[str]], tuple[Block, pa.Table]]
+_Read = TypeVar("_Read")
 _SEED = 0x5AB57  # of the order of the substitutes; a constant, since the answer must never change
 
 
@@ -41,6 +43,7 @@ class Served:
     block: Block
     table: pa.Table  # the further columns that were asked for
     bad: BadBlock | None  # None: it is the block itself
+    weight_I: np.ndarray | None = None  # sampling weights of these images, where they were asked for
 
     @property
     def nbytes(self) -> int:
@@ -75,6 +78,7 @@ def read_served(
     pause: Callable[[float], object] = time.sleep,
     *,
     files: bool = False,
+    weights: SamplingWeights | None = None,
 ) -> Served:
     """Read a whole block, or the one that stands for it.
 
@@ -84,51 +88,55 @@ def read_served(
         columns: further columns for `Served.table`, from the same read.
         pause: waits so many seconds before the next attempt; what it raises ends the reading.
         files: original files stay files.
+        weights: read too, of the images that are served.
 
     Raises:
         OSError: the system could not read it in all attempts.
         DamagedError: its substitutes are damaged as well.
+        ValueError: the weights are damaged; nothing stands for those.
     """
     once = dataset.files_with if files else dataset.block_with
+
+    def served(number: int, bad: BadBlock | None) -> Served:
+        found, table = _patiently(lambda: once(number, columns), pause)
+        if weights is None:
+            return Served(found, table, bad)
+        return Served(found, table, bad, _patiently(lambda: weights.block(number, found.sizes), pause))
+
     try:
-        return Served(*_read(once, block, columns, pause), bad=None)
+        return served(block, None)
     except DamagedError as error:
         what = str(error)
     tried = 0
     for other in substitutes(block, dataset.blocks):
         try:
-            found, table = _read(once, other, columns, pause)
+            return served(other, BadBlock(block, *dataset.place(block), what, other))
         except DamagedError:
             tried += 1
             if tried == MOST_TRIED:
                 break
-            continue
-        file, group = dataset.place(block)
-        return Served(found, table, BadBlock(block, file, group, what, other))
     raise DamagedError(
         f"dataset: a damaged block must have a substitute, got none among {tried} others, damaged too, for: "
         f"{what}; restore the files that aqqua dataset verify names"
     )
 
 
-def _read(
-    once: _ReadOnce, block: int, columns: Sequence[str], pause: Callable[[float], object]
-) -> tuple[Block, pa.Table]:
+def _patiently(read: Callable[[], _Read], pause: Callable[[float], object]) -> _Read:
     for seconds in RETRY_S:
         try:
-            return _read_twice(once, block, columns)
+            return _twice(read)
         except OSError:
             pause(seconds)
     try:
-        return _read_twice(once, block, columns)
+        return _twice(read)
     except OSError as error:
         attempts = f"{len(RETRY_S) + 1} attempts in {sum(RETRY_S):.0f} s"
         raise OSError(error.errno, f"{error.strerror} ({attempts})") from error
 
 
-def _read_twice(once: _ReadOnce, block: int, columns: Sequence[str]) -> tuple[Block, pa.Table]:
+def _twice(read: Callable[[], _Read]) -> _Read:
     """Damage must show twice, from a file opened anew: a transfer can go wrong where the file is sound."""
     try:
-        return once(block, columns)
-    except DamagedError:
-        return once(block, columns)
+        return read()
+    except ValueError:  # DamagedError of images; of weights
+        return read()

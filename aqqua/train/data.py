@@ -18,7 +18,7 @@ import torch
 from pydantic import ConfigDict, Field
 
 from aqqua.objective.ssl import Batch
-from aqqua.plan.lanes import Lane, LaneConfig, LaneState, Weights, lanes_of_rank
+from aqqua.plan.lanes import Lane, LaneConfig, LaneState, lanes_of_rank
 from aqqua.plan.masks import MaskConfig
 from aqqua.plan.pack import Pack
 from aqqua.plan.packer import Packer
@@ -26,8 +26,9 @@ from aqqua.plan.view_config import ViewConfig
 from aqqua.store.prefetch import BlockReader, ReadConfig
 from aqqua.store.read import Dataset
 from aqqua.store.shelf import POLL_S
-from aqqua.store.split import NAMING, held_out_rows
+from aqqua.store.split import NAMING
 from aqqua.store.substitute import BadBlock
+from aqqua.store.weights import SamplingWeights
 from aqqua.train.backend import (
     AnyRendererName,
     BackendName,
@@ -38,6 +39,7 @@ from aqqua.train.backend import (
 )
 from aqqua.train.batch import Shape, make_batch
 from aqqua.train.side_stream import SideStream, hand_over
+from aqqua.train.weighted import images_per_epoch, training_weights
 
 PLANNED_LANES = 8  # from whose first packs the images of a step are estimated
 WINDOWS_AHEAD = 2  # of each lane, whose blocks are read before the plan comes to them
@@ -54,6 +56,11 @@ class DataConfig(LaneConfig, ReadConfig):
         ge=0,
         lt=1,
         description="share of groups kept out of training; `aqqua evaluate` tests on them",
+    )
+    weights: Path | None = Field(
+        default=None,
+        description="folder of sampling weights made by `aqqua curate` for this dataset: how often an image "
+        "is used in an epoch, on average; null uses each once",
     )
     backend: BackendName = Field(
         default="parquet",
@@ -115,9 +122,12 @@ class Feeder:
         self._decoder = self._file_decoder() if config.backend == "dali" else None
         self._side_stream = SideStream(self.device)
         self._views, self._masks = views, masks
+        self.sampling = None if config.weights is None else SamplingWeights.open(config.weights, dataset)
         columns = NAMING if config.holdout else ()
-        self.reader = BlockReader(dataset, config, columns, files=self._decoder is not None)
-        self._weights = training_weights(self.reader, config.holdout)
+        self.reader = BlockReader(
+            dataset, config, columns, files=self._decoder is not None, weights=self.sampling
+        )
+        self._weights = training_weights(self.reader, config.holdout, weighted=self.sampling is not None)
         self.packers = {number: self._packer(number) for number in lanes_of_rank(config.lanes, rank, ranks)}
         self._blocks_of = _blocks_of({number: packer.lane for number, packer in self.packers.items()})
 
@@ -203,6 +213,11 @@ class Feeder:
             for block in self._blocks_of(number, states[number].window + ahead)
         ]
 
+    @property
+    def images_per_epoch(self) -> float:
+        """Expected images that all lanes use in an epoch."""
+        return images_per_epoch(self.dataset, self.config.holdout, self.sampling)
+
     def images_per_step(self) -> float:
         """Expected images in a step over all lanes, from the first packs of the first lanes.
 
@@ -283,15 +298,3 @@ def _as_read(pack: Pack, bad: dict[int, BadBlock]) -> Pack:
 def _late_as_read(late: list[LateImage], bad: dict[int, BadBlock]) -> tuple[LateImage, ...]:
     """The same with the blocks that the images really lie in."""
     return tuple(replace(one, block=bad[one.block].replacement) if one.block in bad else one for one in late)
-
-
-def training_weights(reader: BlockReader, holdout: float) -> Weights | None:
-    """Weight 0 for images that are held out, 1 for the others; None if nothing is.
-
-    Args:
-        reader: with the columns `NAMING`.
-        holdout: share of groups held out.
-    """
-    if not holdout:
-        return None
-    return lambda block: 1.0 - held_out_rows(reader.table(block), holdout).astype(np.float64)

@@ -107,9 +107,17 @@ def _check_folder(folder: Path) -> None:
 
 
 def describe(
-    folder: Path, config: PretrainConfig, device: torch.device, dataset_sha256: str, ranks: int
+    folder: Path, config: PretrainConfig, device: torch.device, shas: dict[str, str | None], ranks: int
 ) -> None:
-    """Write the resolved config and the environment, for whoever opens the folder later."""
+    """Write the resolved config and the environment, for whoever opens the folder later.
+
+    Args:
+        folder: of the run.
+        config: as resolved.
+        device: that trains.
+        shas: SHA-256 of the manifests of what is trained on; None for what is not used.
+        ranks: how many.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
     environment = {
@@ -120,7 +128,7 @@ def describe(
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or "cpu",
         "ranks": ranks,
         "threads": torch.get_num_threads(),
-        "dataset_sha256": dataset_sha256,
+        **shas,
     }
     (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=1), encoding="utf-8")
 

@@ -76,6 +76,12 @@ class Run:
         return max(self.images_total / self.images_per_step, 1.0)
 
     @property
+    def weights_sha256(self) -> str | None:
+        """Names the sampling weights; None where there are none."""
+        sampling = self.feeder.sampling
+        return None if sampling is None else sampling.sha256
+
+    @property
     def done(self) -> bool:
         return self.images >= self.images_total
 
@@ -131,6 +137,7 @@ class Run:
             "spikes": asdict(self.spikes),
             "rollbacks": self.rollbacks,
             "dataset": self.dataset.manifest_sha256,
+            "weights": self.weights_sha256,
             "config": self.config.model_dump(mode="json"),
             "aqqua": aqqua.__version__,
         }
@@ -152,6 +159,11 @@ class Run:
             raise ValueError(
                 f"resume: the dataset must be the one the run began with, got another {self.dataset.path}; "
                 "give the old one, or start a new run folder"
+            )
+        if state.get("weights") != self.weights_sha256:
+            raise ValueError(
+                "resume: the sampling weights must be those the run began with, got "
+                f"{self.config.data.weights or 'none'}; put data.weights back, or start a new run folder"
             )
         problem = _other_order(state["config"], self.config)
         if problem:
@@ -224,8 +236,7 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
         dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device,
         rank=ranks.rank, ranks=ranks.size,
     )  # fmt: skip
-    rows = dataset.rows * (1 - config.data.holdout)
-    images_total = config.train.images or max(int(rows * (config.train.epochs or 1)), 1)
+    images_total = config.train.images or max(int(feeder.images_per_epoch * (config.train.epochs or 1)), 1)
     run = Run(
         config, config.run, dataset, engine, feeder, device, feeder.images_per_step(), images_total,
         feeder.start(), ranks,
@@ -234,7 +245,8 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
         run.restore(saved)
     if isinstance(engine, PlainEngine) and serving_step(config.optim, device) == "triton":
         engine.fused = FusedStep.of(engine.optimizer, engine.model.student, engine.model.teacher)
-    ranks.on_first(lambda: describe(run.folder, config, device, dataset.manifest_sha256, ranks.size))
+    shas = {"dataset_sha256": dataset.manifest_sha256, "weights_sha256": run.weights_sha256}
+    ranks.on_first(lambda: describe(run.folder, config, device, shas, ranks.size))
     return run
 
 

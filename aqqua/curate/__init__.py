@@ -1,0 +1,1 @@
+"""Which images to train on, how often: signatures, duplicates, quality, contamination, clusters, weights."""

@@ -1,0 +1,1 @@
+"""Which images show the same picture, in a dataset and across datasets."""
