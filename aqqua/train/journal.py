@@ -78,17 +78,24 @@ class Journal:
             damage = {"bad_blocks": len(self._bad), "late_images": self._late.counts()}
             self._log.write(step, {**values, **damage, **pace})
 
-    def bad_blocks(self, step: int, found: Sequence[BadBlock]) -> None:
-        """Damaged blocks whose replacements were used on this rank; each is noted once."""
-        rows = self._of_all([asdict(bad) for bad in found])
+    def damage(self, step: int, blocks: Sequence[BadBlock], images: Sequence[LateImage]) -> None:
+        """Damaged blocks whose replacements were used on this rank, and images that DALI could not decode.
+
+        Each is noted once. Nearly always no rank has any, which costs one call of all.
+        """
+        counts = self._ranks.table([len(blocks), len(images)])
+        if any(count for count, _ in counts):
+            self._bad_blocks(step, self._of_all([asdict(bad) for bad in blocks]))
+        if any(count for _, count in counts):
+            self._late_images(step, self._of_all([asdict(late) for late in images]))
+
+    def _bad_blocks(self, step: int, rows: list[dict[str, Any]]) -> None:
         if self._bad is None:
             return
         for bad in self._bad.note(step, [BadBlock(**row) for row in rows]):
             self.say(f"block {bad.block} is damaged, block {bad.replacement} stands for it: {bad.error}")
 
-    def late_images(self, step: int, found: Sequence[LateImage]) -> None:
-        """Images of this rank whose files DALI could not decode; each is noted once."""
-        rows = self._of_all([asdict(late) for late in found])
+    def _late_images(self, step: int, rows: list[dict[str, Any]]) -> None:
         if self._late is None:
             return
         was_full = self._late.full
@@ -101,9 +108,6 @@ class Journal:
             self.say(f"further images that DALI cannot decode are counted, not named: {self._late.path}")
 
     def _of_all(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of all ranks; nearly always there are none, which costs one number."""
-        if not max(row[0] for row in self._ranks.table([len(rows)])):
-            return []
         return [row for mine in self._ranks.gather(rows) for row in mine]
 
     def skipped(self, step: int, image_ids: Sequence[str]) -> list[str]:

@@ -67,7 +67,7 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
                 break
             rates = rates_at(run)
             outcome = take_step(run, data, rates)
-            run.advance(data)
+            run.advance(data, outcome.n_images)
             skipped = _note(run, data, outcome, journal)
             if _due(run.step, WINDOW):
                 run.stragglers.compare(journal.say)
@@ -121,8 +121,7 @@ def _reached(run: Run) -> bool:
 
 def _note(run: Run, data: StepData, outcome: Outcome, journal: Journal) -> list[str]:
     """Write down what a step met; returns the ids of its images on all ranks if it was not taken."""
-    journal.bad_blocks(run.step, data.bad_blocks)
-    journal.late_images(run.step, data.late_images)
+    journal.damage(run.step, data.bad_blocks, data.late_images)
     skipped = [] if outcome.taken else journal.skipped(run.step, image_ids(run, data))
     journal.count(data.packs)
     journal.progress(run.images, f"step {run.step} loss {outcome.losses['total']:.3f}")

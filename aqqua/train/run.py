@@ -90,10 +90,10 @@ class Run:
         """Of the matrix products; weights and losses are float32 either way."""
         return _compute_dtype(self.config.train, self.device)
 
-    def advance(self, data: StepData) -> None:
-        """The step is over, taken or skipped."""
+    def advance(self, data: StepData, n_images: int) -> None:
+        """The step is over, taken or skipped; it had so many images on all ranks."""
         self.step += 1
-        self.images += self.ranks.sum(data.n_images)
+        self.images += n_images
         self.lanes = data.states
 
     def save(self) -> None:

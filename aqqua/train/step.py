@@ -29,6 +29,7 @@ class Outcome:
     grad_norms: dict[str, float]  # of each sub-module, before clipping
     teacher_entropy: float  # nats, mean over the first ENTROPY_ROWS DINO targets of this rank's first pack
     taken: bool  # False: not finite, nothing was changed
+    n_images: int  # of all ranks
 
 
 def rates_at(run: Run) -> Rates:
@@ -64,7 +65,7 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     entropy = _entropy(taught[0], targets.dino)
     grad_norms, taken = engine.move(losses, rates, run.guard.admits)
     values = {name: float(value) for name, value in vars(losses).items()}
-    return Outcome(values, grad_norms, entropy, taken)
+    return Outcome(values, grad_norms, entropy, taken, n_images)
 
 
 def image_ids(run: Run, data: StepData) -> list[str]:

@@ -42,7 +42,7 @@ def go(run: Run, steps: int = 1) -> list[Outcome]:
         data = run.feeder.step(run.lanes, run.step)
         outcomes.append(take_step(run, data, rates_at(run)))
         assert outcomes[-1].taken
-        run.advance(data)
+        run.advance(data, outcomes[-1].n_images)
     return outcomes
 
 

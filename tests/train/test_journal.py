@@ -25,7 +25,10 @@ class Told(Ranks):
         return [mine, theirs] if self.first else [theirs, mine]
 
     def table(self, numbers):
-        return self._both(list(numbers), [len(self.peer or [])] * len(numbers))
+        """Counts of damaged blocks and of late images: of the peer's, the rows it is told to say."""
+        rows = [row for row in self.peer or [] if isinstance(row, dict)]
+        theirs = [sum("replacement" in row for row in rows), sum("blank" in row for row in rows)]
+        return self._both(list(numbers), theirs)
 
     def gather(self, value):
         return self._both(value, self.peer)
@@ -43,8 +46,8 @@ def bad(block: int) -> BadBlock:
 def test_damaged_blocks_of_all_ranks_are_noted_once(dataset, tmp_path, capsys):
     ranks = Told(0, [vars_of(bad(4))])
     with Journal(tmp_path, 0, 100, False, ranks, dataset) as journal:
-        journal.bad_blocks(3, [bad(2)])
-        journal.bad_blocks(4, [bad(2)])
+        journal.damage(3, [bad(2)], [])
+        journal.damage(4, [bad(2)], [])
     noted = [json.loads(line) for line in (tmp_path / "bad_blocks.jsonl").read_text().splitlines()]
     assert [(row["step"], row["block"]) for row in noted] == [(3, 2), (3, 4)]
     assert capsys.readouterr().err.count("is damaged") == 2
@@ -54,7 +57,7 @@ def test_files_that_fail_late_on_any_rank_are_noted_once(dataset, tmp_path, caps
     theirs = {"block": 0, "row": 7, "key": 9, "blank": True, "error": "torn"}
     with Journal(tmp_path, 0, 100, False, Told(0, [theirs]), dataset) as journal:
         for step in (3, 4):
-            journal.late_images(step, [LateImage(0, 2, 5, blank=False, error="odd")])
+            journal.damage(step, [], [LateImage(0, 2, 5, blank=False, error="odd")])
     noted = [json.loads(line) for line in (tmp_path / "late_images.jsonl").read_text().splitlines()]
     assert [(row["step"], row["row"], row["stands"]) for row in noted] == [(3, 2, "strict"), (3, 7, "blank")]
     assert capsys.readouterr().err.count("cannot be decoded by DALI") == 2
@@ -65,7 +68,7 @@ def test_that_late_images_are_only_counted_from_now_on_is_said_once(dataset, tmp
     with Journal(tmp_path, 0, 100, False, Told(0), dataset) as journal:
         for step in (3, 4, 5):
             journal._ranks.peer = [{"block": 0, "row": step, "key": 9, "blank": True, "error": "torn"}]
-            journal.late_images(step, [])
+            journal.damage(step, [], [])
     said = capsys.readouterr().err
     assert said.count("cannot be decoded by DALI") == 2
     assert said.count("are counted, not named") == 1
@@ -101,6 +104,6 @@ def test_another_rank_writes_and_says_nothing(dataset, tmp_path, capsys):
         journal._ranks.peer = [1, 1, 1, 0.0, {}]
         journal.numbers(1, {"loss": 2.0})
         journal._ranks.peer = [vars_of(bad(1))]
-        journal.bad_blocks(2, [])
+        journal.damage(2, [], [])
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")

@@ -238,8 +238,9 @@ def test_a_step_after_going_back_is_the_step_after_a_resume(make_config, tmp_pat
     def go(run: Run, steps: int) -> None:
         for _ in range(steps):
             data = run.feeder.step(run.lanes, run.step)
-            assert take_step(run, data, loop.rates_at(run)).taken
-            run.advance(data)
+            outcome = take_step(run, data, loop.rates_at(run))
+            assert outcome.taken
+            run.advance(data, outcome.n_images)
 
     run.save()
     go(run, 1)

@@ -38,8 +38,9 @@ def next_data(run: Run) -> StepData:
 
 def go(run: Run) -> None:
     data = next_data(run)
-    assert take_step(run, data, rates_at(run)).taken
-    run.advance(data)
+    outcome = take_step(run, data, rates_at(run))
+    assert outcome.taken
+    run.advance(data, outcome.n_images)
 
 
 def feeder(config: PretrainConfig, rank: int = 0, ranks: int = 1) -> Feeder:
@@ -84,7 +85,7 @@ def test_a_step_that_is_not_finite_changes_nothing(run, how):
     assert not outcome.taken
     assert same_bits(everything(run), before)
     assert run.guard.streak == 1
-    run.advance(data)
+    run.advance(data, outcome.n_images)
     assert run.step == 3
     assert run.lanes == data.states  # past the pack that did it
 
@@ -96,9 +97,9 @@ def test_a_skipped_step_leaves_no_trace_in_the_next(run, make_config, tmp_path):
     go(twin)
     data = next_data(run)
     poison(run, data, "one pixel")
-    take_step(run, data, rates_at(run))
+    outcome = take_step(run, data, rates_at(run))
     for each in (run, twin):
-        each.advance(data)
+        each.advance(data, outcome.n_images)
         go(each)
     assert same_bits(everything(run), everything(twin))
 

@@ -1,0 +1,235 @@
+"""Curation from end to end: the stages in their order, each kept if it was made already.
+
+A curation is a folder with one folder of columns for each stage, named like it:
+
+    signatures ──▶ duplicates, quality, contamination ──┐
+    embeddings ──▶ clusters ────────────────────────────┴──▶ weights
+
+A stage whose folder is there, made with the same settings from the same columns, is kept; one made otherwise
+stops the curation, so nothing is ever mixed up or silently overwritten. A run that was killed goes on with the
+stage it was in. Test: tests/curate/test_pipeline.py.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from aqqua.curate.balance.census import WeightsConfig
+from aqqua.curate.balance.evidence import STAGES as EVIDENCE
+from aqqua.curate.balance.weights import make_weights
+from aqqua.curate.clusters.assign import ClustersConfig, cluster_images
+from aqqua.curate.copies.contamination import ContaminationConfig, EvaluationSet, write_contamination
+from aqqua.curate.copies.duplicates import DuplicateConfig, write_duplicates
+from aqqua.curate.images.quality import QualityConfig, write_quality
+from aqqua.curate.images.signatures import write_signatures
+from aqqua.spread import Engine
+from aqqua.store.columns import Columns
+from aqqua.store.read import Dataset
+from aqqua.train.ranks import Ranks
+
+STAGES = ("signatures", "duplicates", "quality", "contamination", "clusters", "weights")
+OF_EVALUATION = "signatures-of-evaluation"  # beside the stages: columns of the evaluation set
+CONTAMINATION_REPORT = "contamination.json"
+Tell = Callable[[str, int, int], None]  # stage, done, in all
+
+
+class CurateConfig(BaseModel):
+    """How a dataset is curated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    duplicates: DuplicateConfig = DuplicateConfig.model_validate({})
+    quality: QualityConfig = QualityConfig.model_validate({})
+    contamination: ContaminationConfig = ContaminationConfig.model_validate({})
+    clusters: ClustersConfig = ClustersConfig.model_validate({})
+    weights: WeightsConfig = WeightsConfig.model_validate({})
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What is curated, with what, and where to."""
+
+    dataset: Dataset
+    out: Path
+    config: CurateConfig
+    embeddings_path: Path | None = None
+    evaluation: Dataset | None = None
+    evaluation_embeddings_path: Path | None = None
+    engine: Engine = Engine()  # of signatures and comparisons
+    ranks: Ranks = Ranks()  # of clusters
+    device: torch.device = torch.device("cpu")  # of clusters
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage's columns are or will be."""
+        return self.out / stage
+
+    def columns(self, stage: str) -> Columns:
+        """Those of a stage.
+
+        Raises:
+            ValueError: it was not run.
+        """
+        if not self.folder(stage).exists():
+            raise ValueError(
+                f"curate: this stage needs {stage}, got no {self.folder(stage)}; leave out --only, or run "
+                f"--only {stage} first"
+            )
+        return Columns.open(self.folder(stage), self.dataset, stage)
+
+    @cached_property
+    def embeddings(self) -> Columns | None:
+        """Of the dataset."""
+        return _embeddings(self.embeddings_path, self.dataset)
+
+    @cached_property
+    def evaluation_embeddings(self) -> Columns | None:
+        """Of the evaluation set."""
+        return None if self.evaluation is None else _embeddings(self.evaluation_embeddings_path, self.evaluation)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that can be run with what is given."""
+        without = {"clusters": self.embeddings_path, "contamination": self.evaluation}
+        return tuple(stage for stage in STAGES if stage not in without or without[stage] is not None)
+
+
+def curate(job: Curation, only: Collection[str] = (), tell: Tell = lambda *_: None) -> dict[str, bool]:
+    """Run the stages that can be run, or some; returns which of them were made now, not kept.
+
+    Every rank calls this; all stages but the clusters are rank 0's work.
+
+    Raises:
+        ValueError: a stage lacks what it needs, was made otherwise before, or columns are damaged.
+        RuntimeError: the disk is full or failed, or a worker died.
+    """
+    made = {}
+    for stage in [stage for stage in STAGES if stage in (only or job.stages)]:
+        if stage not in job.stages:
+            needed = "--embeddings" if stage == "clusters" else "--evaluation"
+            raise ValueError(f"curate: {stage} must have something to compare with; give {needed}")
+        made[stage] = not job.ranks.on_first(lambda stage=stage: _is_made(job, stage))
+        made[stage] = bool(job.ranks.share(made[stage]))
+        if made[stage] and stage == "clusters":
+            _make_clusters(job, tell)
+        elif made[stage]:
+            job.ranks.on_first(lambda stage=stage: _MAKERS[stage](job, tell))
+    return made
+
+
+def _is_made(job: Curation, stage: str) -> bool:
+    """Whether a stage's folder holds what it would be made to hold."""
+    if not job.folder(stage).exists():
+        return False
+    facts = Columns.open(job.folder(stage), job.dataset, stage).facts
+    config = getattr(job.config, stage, None)
+    wanted = {"made_from": _sources(job, stage)}
+    if config is not None:
+        wanted["config"] = config.model_dump(mode="json")
+    changed = [name for name, value in wanted.items() if facts.get(name) != value]
+    if changed:
+        what = "settings" if changed == ["config"] else "columns"
+        raise ValueError(
+            f"curate: {job.folder(stage)} must be of the same settings and columns, got it made of other "
+            f"{what}; remove it (and what was made from it), or give another --out"
+        )
+    return True
+
+
+def _sources(job: Curation, stage: str) -> dict[str, str]:
+    """Names of the columns that a stage is made from."""
+    if stage == "signatures":
+        return {}
+    if stage == "clusters":
+        assert job.embeddings is not None
+        return {"embeddings": job.embeddings.sha256}
+    if stage == "weights":
+        return {name: job.columns(name).sha256 for name in EVIDENCE if job.folder(name).exists()}
+    found = {"signatures": job.columns("signatures").sha256}
+    config = getattr(job.config, stage)
+    if getattr(config, "cosine", None) is not None and job.embeddings is not None:
+        found["embeddings"] = job.embeddings.sha256
+    if stage == "contamination" and job.evaluation is not None:
+        found["evaluation"] = job.evaluation.manifest_sha256
+    return found
+
+
+def _make_signatures(job: Curation, tell: Tell) -> None:
+    write_signatures(
+        job.dataset, job.folder("signatures"), job.engine, lambda *done: tell("signatures", *done)
+    )
+
+
+def _make_duplicates(job: Curation, tell: Tell) -> None:
+    def told(stage: str, done: int, every: int) -> None:
+        tell(f"duplicates: {stage}", done, every)
+
+    write_duplicates(
+        job.dataset, job.columns("signatures"), job.folder("duplicates"), job.config.duplicates,
+        job.embeddings, told,
+    )  # fmt: skip
+
+
+def _make_quality(job: Curation, tell: Tell) -> None:
+    tell("quality", 0, job.dataset.rows)
+    write_quality(job.dataset, job.columns("signatures"), job.folder("quality"), job.config.quality)
+
+
+def _make_contamination(job: Curation, tell: Tell) -> None:
+    assert job.evaluation is not None
+    folder = job.out / OF_EVALUATION
+    if folder.exists():
+        signatures = Columns.open(folder, job.evaluation, "signatures")
+    else:
+        signatures = write_signatures(
+            job.evaluation, folder, job.engine, lambda *done: tell("signatures of the evaluation set", *done)
+        )
+    write_contamination(
+        job.dataset,
+        job.columns("signatures"),
+        EvaluationSet(job.evaluation, signatures, embeddings=job.evaluation_embeddings),
+        job.folder("contamination"),
+        job.config.contamination,
+        job.out / CONTAMINATION_REPORT,
+        job.embeddings,
+        lambda *done: tell("contamination", *done),
+    )
+
+
+def _make_clusters(job: Curation, tell: Tell) -> None:
+    assert job.embeddings is not None
+    tell("clusters", 0, job.dataset.rows)
+    cluster_images(
+        job.embeddings, job.folder("clusters"), job.config.clusters, job.ranks, job.device, scratch=job.out
+    )
+
+
+def _make_weights(job: Curation, tell: Tell) -> None:
+    folders = {name: job.folder(name) for name in EVIDENCE if job.folder(name).exists()}
+
+    def told(stage: str, done: int, every: int) -> None:
+        tell(f"weights: {stage}", done, every)
+
+    make_weights(job.dataset, job.folder("weights"), job.config.weights, folders, told)
+
+
+_MAKERS: dict[str, Callable[[Curation, Tell], None]] = {
+    "signatures": _make_signatures,
+    "duplicates": _make_duplicates,
+    "quality": _make_quality,
+    "contamination": _make_contamination,
+    "weights": _make_weights,
+}
+
+
+def _embeddings(path: Path | None, dataset: Dataset) -> Columns | None:
+    return None if path is None else Columns.open(path, dataset, "embeddings")
+
+
+def facts_of(job: Curation) -> dict[str, Any]:
+    """What each stage that was run says of itself."""
+    return {stage: job.columns(stage).facts for stage in STAGES if job.folder(stage).exists()}
