@@ -11,6 +11,7 @@ from aqqua.instruments.ifcb_dashboard import dashboard_name, fetch_dashboard
 from aqqua.instruments.record import ReadOptions
 from aqqua.instruments.registry import UM_PER_PX_RANGE, registry
 from aqqua.instruments.tree import Tree, open_tree
+from aqqua.progress import count
 from aqqua.store.write import IngestReport, Progress, ingest
 
 LIKE_ENOUGH = 0.5  # of difflib: a name less like the one given is no suggestion
@@ -144,7 +145,7 @@ def report_lines(report: IngestReport) -> list[str]:
         f"{report.quarantined} quarantined",
         f"{report.dataset_bytes / mb:.1f} MB on disk for {report.pixel_bytes / mb:.1f} MB of pixels "
         f"(the original files: {report.original_bytes / mb:.1f} MB), "
-        f"{report.blocks} blocks in {report.parts} parts",
+        f"{count(report.blocks, 'block')} in {count(report.parts, 'part')}",
     ]
     lines += [
         f"  kept as the original {name}: {kept['images']} images, {kept['bytes'] / mb:.1f} MB"

@@ -10,6 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 LOG_EVERY_S = 15.0  # between lines where there is no terminal
 
 
+def count(number: int, thing: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 class Bar:
     """One long piece of work. On a terminal a live bar; elsewhere a line now and then. Or not shown."""
 

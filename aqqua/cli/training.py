@@ -22,6 +22,7 @@ def add_pretrain(verbs: Any) -> None:
 
 def _run_pretrain(parsed: argparse.Namespace) -> int:
     from aqqua.config import load_config, to_yaml
+    from aqqua.progress import count
     from aqqua.train.settings import PretrainConfig
 
     config = load_config(PretrainConfig, config_file(parsed.config), parsed.overrides)
@@ -37,7 +38,7 @@ def _run_pretrain(parsed: argparse.Namespace) -> int:
     values = {"run": str(run.folder), "step": run.step, "images": run.images, "done": run.done}
     state = "done" if run.done else "stopped; the same command continues it"
     if run.ranks.first:
-        answer(parsed, values, [f"{run.folder}: {run.images} images in {run.step} steps, {state}"])
+        answer(parsed, values, [f"{run.folder}: {run.images} images in {count(run.step, 'step')}, {state}"])
     return INTERRUPTED if run.stopped_by == "SIGINT" else 0  # so that `pretrain && evaluate` ends with it
 
 

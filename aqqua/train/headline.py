@@ -10,7 +10,8 @@ def headline(run: Run) -> str:
     who = serving(run.config, run.device, run.compute_dtype)
     weights = sum(n.numel() for name, n in run.engine.shapes.items() if name.startswith("student.backbone."))
     precision = str(run.compute_dtype).removeprefix("torch.")
-    resumed = f"continued after step {run.step}, {run.images} images; " if run.step else ""
+    changed = f" (with other {', '.join(run.changed)})" if run.changed else ""
+    resumed = f"continued after step {run.step}, {run.images} images{changed}; " if run.step else ""
     where = run.device.type if run.ranks.size == 1 else f"{run.ranks.size} × {run.device.type}"
     held_out = f" ({data.holdout:.0%} of their groups held out)" if data.holdout else ""
     return (

@@ -55,6 +55,7 @@ class Run:
     guard: FiniteGuard = field(default_factory=FiniteGuard)
     spikes: Spikes = field(default_factory=Spikes)
     rollbacks: list[list[int]] = field(default_factory=list)  # [at step, to step] of each so far
+    changed: list[str] = field(default_factory=list)  # settings that are others than the checkpoint's
     stopped_by: str | None = None  # the signal that ended the training of this process
     stragglers: Stragglers = field(init=False)
 
@@ -184,6 +185,7 @@ class Run:
         self.guard = FiniteGuard(**state["guard"])
         self.spikes = Spikes.of(state.get("spikes"))
         self.rollbacks = state.get("rollbacks", [])
+        self.changed = _changed(state["config"], self.config.model_dump(mode="json"))
 
     def go_back(self, saved: checkpoint.Checkpoint) -> None:
         """What was learned is a checkpoint's of this run again; the step and the lanes' places stay."""
@@ -198,6 +200,17 @@ class Run:
         mine = [[number, *astuple(state)] for number, state in self.lanes.items()]
         everyone = [row for rows in self.ranks.gather(mine) for row in rows]
         return {str(number): asdict(LaneState(*state)) for number, *state in sorted(everyone)}
+
+
+def _changed(was: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of settings that both have and that differ; not where run and data lie."""
+    found = []
+    for name in was.keys() & now.keys() - {"run", "path"}:
+        if isinstance(was[name], dict) and isinstance(now[name], dict):
+            found += _changed(was[name], now[name], f"{prefix}{name}.")
+        elif was[name] != now[name]:
+            found.append(prefix + name)
+    return sorted(found)
 
 
 def _mismatch(wanted: dict[str, torch.Size], got: dict[str, Tensor]) -> str | None:

@@ -32,6 +32,16 @@ def test_the_first_line_names_what_serves(make_config, tmp_path):
     assert headline(run).startswith("continued after step 3, 40 images; ViT")
 
 
+def test_a_continued_run_says_which_settings_are_others(make_config, tmp_path):
+    open_run(make_config(tmp_path / "run")).save()
+    again = open_run(make_config(tmp_path / "run", optim={"lr": 0.5}, train={"log_every": 7}))
+    again.step = 3
+    assert again.changed == ["optim.lr", "train.log_every"]
+    assert "images (with other optim.lr, train.log_every); ViT" in headline(again)
+    same = open_run(make_config(tmp_path / "run"))
+    assert same.changed == []
+
+
 @pytest.mark.parametrize(("room", "setting", "name"), FORCED)
 def test_what_cannot_serve_is_refused_by_name(make_config, tmp_path, monkeypatch, room, setting, name):
     monkeypatch.setattr(choice, "interpreted", lambda: False)

@@ -203,7 +203,7 @@ def test_standard_output_is_the_answer_alone(config_of, tmp_path):
     ended = train_on(2, config_of(tmp_path / "run", 3, max_steps=1))
     assert ended.codes == [0, 0]
     answer, *more = ended.answered[0].splitlines()
-    assert "in 1 steps" in answer
+    assert "in 1 step" in answer
     assert (more, ended.answered[1], ended.said[1]) == ([], "", "")
 
 
