@@ -72,7 +72,11 @@ class WeightsConfig(BaseModel):
 
     strata: StrataConfig = StrataConfig()
     max_repeats: float = Field(
-        default=16.0, ge=1, le=MOST_COPIES, description="uses of an image in an epoch, at most"
+        default=16.0,
+        ge=1,
+        le=MOST_COPIES,
+        description="uses of an image in an epoch, at most; what a repeat of text is worth has fallen to 1/e "
+        "after about 15 (Muennighoff et al. 2023, arXiv 2305.16264)",
     )
     flags: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         default=_FLAGS,

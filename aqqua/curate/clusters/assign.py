@@ -1,6 +1,7 @@
 """Clusters of all images of a dataset, found within each instrument, beside the dataset.
 
-Of each instrument a sample is copied (sample.py) and a tree of clusters found in it (hierarchy.py); then
+Of each instrument a sample is copied (sample.py), whitened (whiten.py) and a tree of clusters found in it
+(hierarchy.py); then
 every image is given to the nearest cluster of level 1 of its own instrument, and so to one of each level
 above. That is done part by part, by any number of ranks. The columns `cluster_1` (finest) to `cluster_L` and
 `distance` stand in the parts, the tree in `_tree.parquet` of the same folder (tree.py), with its checksum in
@@ -14,6 +15,7 @@ Letter key: I images, K clusters, D width, L levels. Test: tests/curate/clusters
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ from aqqua.curate.clusters.sample import SampledVectors, count_instruments, inst
 from aqqua.curate.clusters.seeding import stream_of
 from aqqua.curate.clusters.tree import TREE, Forest, facts_of, write_tree
 from aqqua.curate.clusters.vectors import CHUNK_ROWS, CPU, EmbeddingVectors, Prepared, floats_of
+from aqqua.curate.clusters.whiten import fit_whitening
 from aqqua.store.columns import KEY, Columns, ColumnsWriter, write_columns
 from aqqua.train.ranks import Ranks
 
 KIND = "clusters"
+_Find = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # label and squared distance of rows
 
 
 class ClustersConfig(BaseModel):
@@ -42,8 +46,14 @@ class ClustersConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(0, ge=0, lt=1 << 64, description="of the samples and of where k-means starts")
+    whiten: bool = Field(
+        True,
+        description="make the embeddings of each instrument equally wide in every direction (whiten.py)",
+    )
     normalise: bool = Field(
-        True, description="divide each embedding by its length; Vo et al. 2024 and DINO's features want it"
+        False,
+        description="divide each embedding by its length, before it is whitened; Vo et al. 2024 do so and do "
+        "not whiten",
     )
     sample_per_cluster: int = Field(
         256, ge=1, description="images per cluster of level 1 that its centroids are found from; as faiss"
@@ -78,26 +88,41 @@ def cluster_images(
     """
     ranks = ranks or Ranks()
     source = EmbeddingVectors(embeddings)
+    names, count_BG = count_instruments(source.dataset, ranks)
+    sizes_G = sizes_of(count_BG.sum(axis=0, dtype=np.int64).tolist(), config.hierarchy)
+    grown = _Grown(Forest(names), sizes_G, count_BG)
     facts: dict[str, Any] = {}
-    fields = _fields(config.hierarchy.levels)
+    fields = _fields(len(sizes_G[0]))
     if not ranks.first:
         folder = Path(ranks.share(None))
-        forest = _grow(source, config, scratch or out.parent, ranks, device, facts)
+        _grow(grown, source, config, scratch or out.parent, ranks, device)
         writer = ColumnsWriter(folder, source.dataset, pa.schema([KEY, *fields]))
-        _assign_parts(writer, source, forest, config, ranks, device)
+        _assign_parts(writer, source, grown.forest, config, ranks, device)
         return
     with write_columns(out, source.dataset, KIND, fields, facts, "curate") as writer:
         ranks.share(str(writer.folder))
-        forest = _grow(source, config, scratch or out.parent, ranks, device, facts)
-        images_K = _assign_parts(writer, source, forest, config, ranks, device)
-        write_tree(writer.folder / TREE, forest, images_K, source.width)
+        _grow(grown, source, config, scratch or out.parent, ranks, device)
+        images_K = _assign_parts(writer, source, grown.forest, config, ranks, device)
+        write_tree(writer.folder / TREE, grown.forest, images_K, source.width)
         facts |= {
-            "embeddings_sha256": embeddings.sha256,
+            "made_from": {"embeddings": embeddings.sha256},
             "config": config.model_dump(mode="json"),
-            "clusters": [forest.size(level) for level in range(config.hierarchy.levels)],
+            "instruments": grown.found,
+            "clusters": [grown.forest.size(level) for level in range(len(sizes_G[0]))],
             "product": nearest.PRODUCT if device.type == "cpu" else device.type,
             "tree": facts_of(writer.folder / TREE),
         }
+
+
+def sizes_of(images_G: list[int], config: HierarchyConfig) -> list[tuple[int, ...]]:
+    """Clusters of each level of each instrument, without levels where all have but one: they balance nothing.
+
+    Args:
+        images_G: of each instrument.
+    """
+    sizes_G = [config.sizes(images) for images in images_G]
+    depth = max((sum(size > 1 for size in sizes) for sizes in sizes_G), default=1)
+    return [sizes[: max(depth, 1)] for sizes in sizes_G]
 
 
 def _fields(levels: int) -> list[pa.Field]:
@@ -107,40 +132,48 @@ def _fields(levels: int) -> list[pa.Field]:
         )
         for level in range(1, levels + 1)
     ]
-    distance = "from the embedding to the centroid of cluster_1; of normalised ones 0 to 2"
+    distance = "from the embedding, whitened if so, to the centroid of cluster_1"
     return [*numbers, pa.field("distance", pa.float32(), False, {"description": distance})]
 
 
+@dataclass
+class _Grown:
+    """Trees of the instruments."""
+
+    forest: Forest
+    sizes_G: list[tuple[int, ...]]  # clusters wanted of each level of each
+    count_BG: np.ndarray  # images of each in each block
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each instrument, for the facts
+
+
 def _grow(
+    grown: _Grown,
     source: EmbeddingVectors,
     config: ClustersConfig,
     scratch: Path,
     ranks: Ranks,
     device: torch.device,
-    facts: dict[str, Any],
-) -> Forest:
+) -> None:
     """The tree of each instrument, one after the other."""
-    names, count_BG = count_instruments(source.dataset, ranks)
-    forest = Forest(names)
-    facts["instruments"] = {}
-    for g, name in enumerate(names):
-        images = int(count_BG[:, g].sum(dtype=np.int64))
-        sizes = config.hierarchy.sizes(images)
+    for g, (name, sizes) in enumerate(zip(grown.forest.names, grown.sizes_G, strict=True)):
+        images = int(grown.count_BG[:, g].sum(dtype=np.int64))
         wanted = min(images, sizes[0] * config.sample_per_cluster, max(config.most_sampled, sizes[0]))
-        plan = plan_sample(name, count_BG[:, g], wanted, config.seed, stream_of(name, "sample"))
+        plan = plan_sample(name, grown.count_BG[:, g], wanted, config.seed, stream_of(name, "sample"))
         with tempfile.TemporaryDirectory(prefix=f"aqqua-sample-{os.getpid()}-", dir=scratch) as folder:
             sample = SampledVectors(plan, source, Path(folder) / "vectors", ranks)
             vectors = Prepared(sample, config.normalise, device)
+            if config.whiten:
+                grown.forest.whitening.append(fit_whitening(vectors, ranks))
+                vectors = replace(vectors, change=grown.forest.whitening[g].on(device))
             levels = build_levels(vectors, sizes, config.hierarchy, config.seed, name, ranks)
-        forest.levels.append(levels)
-        facts["instruments"][name] = {
+        grown.forest.levels.append(levels)
+        grown.found[name] = {
             "images": images,
             "sampled": plan.rows,
             "clusters": [len(level.centroids_KD) for level in levels],
             "inertia": [level.inertia for level in levels],
             "converged": [level.converged for level in levels],
         }
-    return forest
 
 
 def _assign_parts(
@@ -153,9 +186,9 @@ def _assign_parts(
 ) -> Int64[np.ndarray, " K"]:
     """Write this rank's parts; returns the images of each cluster of level 1, of all ranks."""
     number = {name: i for i, name in enumerate(forest.names)}
-    nearest_G = [Nearest(levels[0].centroids_KD.to(device)) for levels in forest.levels]
+    nearest_G = [_nearest_of(forest, g, device) for g in range(len(forest.names))]
     first_G = [forest.first(g, 0) for g in range(len(forest.names))]
-    parents = [forest.parents(level) for level in range(config.hierarchy.levels - 1)]
+    parents = [forest.parents(level) for level in range(len(forest.levels[0]) - 1)]
     images_K = torch.zeros(forest.size(0), dtype=torch.int64)
     for part in range(ranks.rank, source.dataset.parts, ranks.size):
         blocks = source.dataset.blocks_of(part)
@@ -167,11 +200,20 @@ def _assign_parts(
     return ranks.all_reduce(images_K).numpy()
 
 
+def _nearest_of(forest: Forest, g: int, device: torch.device) -> _Find:
+    """Finds the nearest cluster of level 1 of an instrument, of embeddings as they are."""
+    nearest = Nearest(forest.levels[g][0].centroids_KD.to(device))
+    if not forest.whitening:
+        return nearest
+    whiten = forest.whitening[g].on(device)
+    return lambda x_ID: nearest(whiten(x_ID))
+
+
 def _assign_part(
     source: EmbeddingVectors,
     blocks: range,
     code_I: np.ndarray,
-    nearest_G: list[Nearest],
+    nearest_G: list[_Find],
     normalise: bool,
     device: torch.device,
 ) -> tuple[Int64[np.ndarray, " I"], Float32[np.ndarray, " I"]]:

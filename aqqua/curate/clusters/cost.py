@@ -2,7 +2,7 @@
 
 An image is compared with all clusters of level 1 of its own instrument: 2·D·K operations. k-means does that
 with its sample in each iteration, the last assignment then once with every image. Levels above, resampling of
-them and seeding are left out: of 100,000 clusters, together under 2 % of the sample's iterations.
+them, whitening and seeding are left out: of 100,000 clusters, together under 2 % of the sample's iterations.
 
 Test: tests/curate/clusters/test_clusters_cost.py. Figure of a core: bench/curate.py.
 """

@@ -29,9 +29,9 @@ class ClusterSums:
             rows: most vectors that will be added, on all ranks together.
             largest: of the absolute value of any number of a vector or a centroid.
         """
-        self._scale = _scale_of(largest * rows)
+        self._scale = scale_of(largest * rows)
         # No two points of a cube of side 2·largest are farther apart; squares may be rounded up a little.
-        self._squared_scale = _scale_of(4.1 * width * largest * largest * rows)
+        self._squared_scale = scale_of(4.1 * width * largest * largest * rows)
         self.count_K = torch.zeros(clusters, dtype=torch.int64, device=device)
         self._sum_KD = torch.zeros(clusters, width, dtype=torch.int64, device=device)
         self._squared_K = torch.zeros(clusters, dtype=torch.int64, device=device)
@@ -69,6 +69,6 @@ class ClusterSums:
         return torch.where(self.count_K[:, None] > 0, mean_KD, otherwise_KD)
 
 
-def _scale_of(most: float) -> float:
+def scale_of(most: float) -> float:
     """Power of two by which a sum of at most this may be multiplied and still be an int64."""
     return 2.0 ** min(_MOST, _BITS - math.ceil(math.log2(most))) if most > 0 else 1.0

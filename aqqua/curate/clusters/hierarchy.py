@@ -27,6 +27,11 @@ from aqqua.curate.clusters.vectors import ArrayVectors, Prepared
 from aqqua.train.ranks import Ranks
 
 MOST_LEVELS = 8
+VO_IMAGES, VO_MEMBERS, LEAST_MEMBERS = 743e6, 75.0, 2.0
+# In which images of an instrument differ. 8 was chosen, of 4.7, 6 and 8, on mixtures made for that: planted
+# ones whose classes follow Zipf's law, and ISIIS with five other classes as its large ones than
+# bench/curate_balance.py has.
+DIMENSIONS = 8
 
 
 class HierarchyConfig(BaseModel):
@@ -34,11 +39,11 @@ class HierarchyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    members: tuple[int, ...] = Field(
-        (75, 20, 10, 5),
-        min_length=1,
-        max_length=MOST_LEVELS,
-        description="mean images of a cluster of level 1, then clusters in one of the next; Vo et al. 2024",
+    depth: int = Field(4, ge=1, le=MOST_LEVELS, description="levels of the tree; Vo et al. 2024")
+    members: tuple[int, ...] | None = Field(
+        None,
+        description="mean images of a cluster of level 1, then clusters in one of the next; None: "
+        "members_of the images, then of the clusters below",
     )
     most_clusters: int = Field(
         100_000,
@@ -46,7 +51,7 @@ class HierarchyConfig(BaseModel):
         description="of level 1 in an instrument: assignment takes as much longer (see cost.py)",
     )
     clusters: tuple[int, ...] | None = Field(
-        None, description="clusters of each level in every instrument, instead of the rule of `members`"
+        None, description="clusters of each level in every instrument, whatever its images"
     )
     resample: tuple[int, ...] | None = Field(
         None,
@@ -60,11 +65,10 @@ class HierarchyConfig(BaseModel):
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:
-        if self.clusters is not None and not 1 <= len(self.clusters) <= MOST_LEVELS:
-            raise ValueError(
-                f"clusters must name 1 to {MOST_LEVELS} levels, got {len(self.clusters)}; correct it"
-            )
-        if min(self.clusters or self.members) < 1 or min(self.resample or (0,)) < 0:
+        for name, given in (("clusters", self.clusters), ("members", self.members)):
+            if given is not None and not 1 <= len(given) <= MOST_LEVELS:
+                raise ValueError(f"{name} must name 1 to {MOST_LEVELS} levels, got {len(given)}; correct it")
+        if min(self.clusters or self.members or (1,)) < 1 or min(self.resample or (0,)) < 0:
             raise ValueError(
                 f"members and clusters must be at least 1, resample at least 0, got {self.members}, "
                 f"{self.clusters} and {self.resample}; correct them"
@@ -79,22 +83,38 @@ class HierarchyConfig(BaseModel):
     @property
     def levels(self) -> int:
         """Of the tree."""
-        return len(self.clusters or self.members)
+        return len(self.clusters or self.members or range(self.depth))
 
     def sizes(self, images: int) -> tuple[int, ...]:
         """Clusters of each level for an instrument of so many images; never more than there are members."""
         found, members = [], images
         for level in range(self.levels):
-            wanted = self.clusters[level] if self.clusters else max(1, members // self.members[level])
-            members = min(wanted, members) if level or self.clusters else min(wanted, self.most_clusters)
+            if self.clusters:
+                members = min(self.clusters[level], members)
+            else:
+                of_each = self.members[level] if self.members else members_of(members)
+                wanted = max(1, int(members / of_each))
+                members = wanted if level else min(wanted, self.most_clusters)
             found.append(members)
         return tuple(found)
 
     def kept(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Vectors of each cluster that a resampling step keeps, by level."""
         if self.resample is not None:
-            return self.resample
+            return self.resample[: len(sizes)]
         return (0, *(-(-below // (2 * size)) for below, size in pairwise(sizes)))
+
+
+def members_of(members: int) -> float:
+    """Mean size of the clusters of so many images, or of so many clusters of the level below.
+
+    Clusters tell how densely vectors lie only if they are both narrow and full. The error of a histogram of N
+    points in d dimensions is least when its cells hold in proportion to N^(2 / (d + 2)) of them (Scott 1979,
+    "On optimal and data-based histograms"; for d dimensions Scott 2015, "Multivariate Density Estimation",
+    section 3.4). 75 of 743 million, as Vo et al. 2024 have it, are the factor. At least two: a level that
+    does not halve the one below is none.
+    """
+    return max(LEAST_MEMBERS, VO_MEMBERS * (members / VO_IMAGES) ** (2 / (DIMENSIONS + 2)))
 
 
 @dataclass(frozen=True)

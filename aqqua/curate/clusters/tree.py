@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float32, Int64
 
 from aqqua.curate.clusters.hierarchy import Level
+from aqqua.curate.clusters.whiten import Whitening
 from aqqua.store.columns import Columns
 from aqqua.store.manifest import file_sha256
 
 TREE = "_tree.parquet"  # Parquet tools that read the folder as one table pass over it
 NO_PARENT = -1
+WHITENING = 0  # level of the rows that hold it: the mean as cluster 0, then an axis each
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Forest:
 
     names: list[str] = field(default_factory=list)  # of the instruments, sorted
     levels: list[list[Level]] = field(default_factory=list)  # of each instrument
+    whitening: list[Whitening] = field(default_factory=list)  # of each, or none
 
     def first(self, name: int, level: int) -> int:
         """Number of an instrument's first cluster in a level."""
@@ -61,13 +64,7 @@ def read_tree(clusters: Columns) -> list[TreeLevel]:
     Raises:
         ValueError: it is missing or damaged.
     """
-    path, known = clusters.path / TREE, clusters.facts["tree"]
-    if not path.is_file() or file_sha256(path) != known["sha256"]:
-        raise ValueError(
-            f"clusters: {path} must be the file that was written, got another or none; make the clusters "
-            "again"
-        )
-    table = pq.read_table(path)
+    table = _table_of(clusters)
     width = table.schema.field("centroid").type.list_size
     levels = []
     for level, clusters_of_level in enumerate(clusters.facts["clusters"], 1):
@@ -75,7 +72,7 @@ def read_tree(clusters: Columns) -> list[TreeLevel]:
         assert len(rows) == clusters_of_level
         levels.append(
             TreeLevel(
-                rows["centroid"].combine_chunks().flatten().to_numpy().reshape(-1, width),
+                _centroids(rows, width),
                 rows["parent"].fill_null(NO_PARENT).to_numpy(),
                 rows["images"].to_numpy(),
                 tuple(rows["instrument"].to_pylist()),
@@ -84,14 +81,46 @@ def read_tree(clusters: Columns) -> list[TreeLevel]:
     return levels
 
 
+def read_whitening(clusters: Columns) -> dict[str, Whitening]:
+    """What the embeddings of each instrument went through before its clusters; empty: nothing.
+
+    Raises:
+        ValueError: the tree is missing or damaged.
+    """
+    table = _table_of(clusters)
+    width = table.schema.field("centroid").type.list_size
+    table = table.filter(pc.equal(table["level"], WHITENING))
+    found = {}
+    for name in table["instrument"].unique().to_pylist():
+        rows_D = _centroids(table.filter(pc.equal(table["instrument"], name)), width)
+        found[name] = Whitening(rows_D[0], rows_D[1:].T)
+    return found
+
+
+def _table_of(clusters: Columns) -> pa.Table:
+    path, known = clusters.path / TREE, clusters.facts["tree"]
+    if not path.is_file() or file_sha256(path) != known["sha256"]:
+        raise ValueError(
+            f"clusters: {path} must be the file that was written, got another or none; make the clusters "
+            "again"
+        )
+    return pq.read_table(path)
+
+
+def _centroids(rows: pa.Table, width: int) -> Float32[np.ndarray, "K D"]:
+    return rows["centroid"].combine_chunks().flatten().to_numpy().reshape(-1, width)
+
+
 def write_tree(path: Path, forest: Forest, images_K: np.ndarray, width: int) -> None:
-    """One row per cluster, level by level; a row group for each level.
+    """One row per cluster, level by level, after the whitening; a row group for each level.
 
     Args:
         images_K: of each cluster of level 1.
     """
     schema = _schema(width)
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as out:
+        for name, whitening in zip(forest.names, forest.whitening, strict=bool(forest.whitening)):
+            out.write_table(_whitening_table(name, whitening, schema))
         for level in range(len(forest.levels[0])):
             parent_K = forest.parents(level)
             centroid = torch.cat([levels[level].centroids_KD for levels in forest.levels]).numpy()
@@ -109,6 +138,19 @@ def write_tree(path: Path, forest: Forest, images_K: np.ndarray, width: int) -> 
                 images_K = np.bincount(parent_K, images_K, forest.size(level + 1)).astype(np.int64)
 
 
+def _whitening_table(name: str, whitening: Whitening, schema: pa.Schema) -> pa.Table:
+    rows = np.concatenate([whitening.mean_D[None], whitening.axes_DR.T]).astype(np.float32)
+    table = {
+        "level": np.full(len(rows), WHITENING, np.int8),
+        "cluster": np.arange(len(rows), dtype=np.int32),
+        "parent": pa.nulls(len(rows), pa.int32()),
+        "instrument": np.full(len(rows), name, object),
+        "images": np.zeros(len(rows), np.int64),
+        "centroid": pa.FixedSizeListArray.from_arrays(rows.reshape(-1), rows.shape[1]),
+    }
+    return pa.table(table, schema=schema)
+
+
 def facts_of(path: Path) -> dict[str, Any]:
     """What a manifest says of the file."""
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -116,11 +158,17 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 def _schema(width: int) -> pa.Schema:
     columns = (
-        ("level", pa.int8(), False, "1 is the finest"),
+        ("level", pa.int8(), False, "1 is the finest; 0: no cluster, but what embeddings go through"),
         ("cluster", pa.int32(), False, "number in its level, as in cluster_<level>"),
         ("parent", pa.int32(), True, "cluster of the next level; null at the last"),
         ("instrument", pa.string(), False, "whose images are in it"),
         ("images", pa.int64(), False, "of the dataset that are in it"),
-        ("centroid", pa.list_(pa.float32(), width), False, "mean of the members it was found from"),
+        (
+            "centroid",
+            pa.list_(pa.float32(), width),
+            False,
+            "mean of the members it was found from; of level "
+            "0 the mean of the sample (cluster 0), then each axis that x - mean is multiplied by",
+        ),
     )
     return pa.schema([pa.field(n, kind, null, {"description": text}) for n, kind, null, text in columns])

@@ -198,11 +198,12 @@ def _first_bad(x_D: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A source whose chunks come as checked float32 tensors, on a device, normalised if so wished."""
+    """A source whose chunks come as checked float32 tensors, on a device, normalised, then changed."""
 
     source: Vectors
     normalise: bool = False
     device: torch.device = CPU
+    change: Callable[[Float32[Tensor, "I D"]], Float32[Tensor, "I D"]] | None = None  # row by row
 
     def chunk(self, chunk: int) -> Float32[Tensor, "I D"]:
         """
@@ -210,12 +211,13 @@ class Prepared:
             ValueError: a number is not finite; the message names the row.
         """
         first = self.source.first_row(chunk)
-        return floats_of(
+        x_ID = floats_of(
             self.source.chunk(chunk),
             lambda i: self.source.name_row(first + i),
             normalise=self.normalise,
             device=self.device,
         )
+        return self.change(x_ID) if self.change else x_ID
 
     def own(self, ranks: Ranks) -> Iterator[tuple[int, Float32[Tensor, "I D"]]]:
         """First row and rows of each chunk of this process, one in memory at a time."""

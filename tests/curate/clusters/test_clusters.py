@@ -7,13 +7,14 @@ from planted import WIDTH, a_dataset, embedded, numbers_of
 from several_ranks import cluster_columns, run_on_ranks
 from sklearn.metrics import adjusted_rand_score
 
-from aqqua.curate.clusters.assign import ClustersConfig, cluster_images
-from aqqua.curate.clusters.tree import NO_PARENT, read_tree
+from aqqua.curate.clusters.assign import ClustersConfig, cluster_images, sizes_of
+from aqqua.curate.clusters.hierarchy import HierarchyConfig
+from aqqua.curate.clusters.tree import NO_PARENT, read_tree, read_whitening
 from aqqua.store.columns import Columns
 
 IMAGES = 500
 CONFIG = ClustersConfig.model_validate(
-    {"normalise": False, "hierarchy": {"clusters": [6, 2], "resample": [0, 2], "resample_steps": 2}}
+    {"whiten": False, "hierarchy": {"clusters": [6, 2], "resample": [0, 2], "resample_steps": 2}}
 )
 DRAW = np.random.default_rng(0)
 INSTRUMENTS = ["UVP6" if i == 300 else ("IFCB", "ISIIS")[i % 5 == 0] for i in range(IMAGES)]
@@ -73,19 +74,48 @@ def test_the_tree_says_what_the_columns_say(clusters):
     }  # fmt: skip
 
 
+def test_whitened_clusters_are_found_again_from_what_the_tree_holds(embeddings, tmp_path):
+    config = CONFIG.model_copy(update={"whiten": True})
+    cluster_images(embeddings, tmp_path / "out", config)
+    found = Columns.open(tmp_path / "out", embeddings.dataset, "clusters")
+    whitening, (level, _) = read_whitening(found), read_tree(found)
+    assert sorted(whitening) == ["IFCB", "ISIIS", "UVP6"]
+    first, distance = (by_image(found, name) for name in ("cluster_1", "distance"))
+    for name in ("IFCB", "ISIIS"):
+        mine = np.array(INSTRUMENTS) == name
+        white = whitening[name](VECTORS[mine].astype(np.float32))
+        np.testing.assert_allclose(np.linalg.norm(white, axis=1).mean() ** 2, WIDTH, rtol=0.7)
+        far = np.linalg.norm(white - level.centroid_KD[first[mine].astype(int)], axis=1)
+        np.testing.assert_allclose(distance[mine], far, atol=1e-3)
+        assert adjusted_rand_score(FINE[mine], first[mine]) == 1
+
+
+def test_clusters_as_they_are_name_no_whitening(clusters):
+    assert read_whitening(clusters) == {}
+
+
+def test_levels_in_which_every_instrument_has_one_cluster_vanish():
+    rule = HierarchyConfig(members=(10, 10, 10))
+    assert sizes_of([5000, 7], rule) == [(500, 50, 5), (1, 1, 1)]
+    assert sizes_of([900, 7], rule) == [(90, 9), (1, 1)]
+    assert sizes_of([7], rule) == [(1,)]
+
+
 def test_the_folder_is_one_table_without_its_tree(clusters):
     table = pq.read_table(clusters.path)
     assert table.schema.names == ["key", "cluster_1", "cluster_2", "distance"]
     assert len(table) == IMAGES
 
 
-def test_two_ranks_write_the_same_bytes(clusters, embeddings, tmp_path):
-    given = (embeddings.dataset.path, embeddings.path, tmp_path / "two", CONFIG.model_dump_json())
-    run_on_ranks(2, cluster_columns, *given)
-    names = sorted(path.name for path in clusters.path.iterdir())
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == names
+def test_two_ranks_write_the_same_bytes(embeddings, tmp_path):
+    config = CONFIG.model_copy(update={"whiten": True})
+    one, two = tmp_path / "one", tmp_path / "two"
+    cluster_images(embeddings, one, config)
+    run_on_ranks(2, cluster_columns, embeddings.dataset.path, embeddings.path, two, config.model_dump_json())
+    names = sorted(path.name for path in one.iterdir())
+    assert sorted(path.name for path in two.iterdir()) == names
     for name in names:
-        assert (tmp_path / "two" / name).read_bytes() == (clusters.path / name).read_bytes()
+        assert (two / name).read_bytes() == (one / name).read_bytes()
 
 
 def test_an_embedding_that_is_no_number_is_named_and_nothing_is_left(embeddings, tmp_path):
@@ -103,7 +133,9 @@ def test_normalised_embeddings_differ_by_direction_alone(embeddings, tmp_path):
         return (1 + number % 3) * (np.arange(WIDTH) == number % 2)
 
     columns = embedded(embeddings.dataset, tmp_path / "embeddings", vector_of)
-    config = ClustersConfig.model_validate({"hierarchy": {"clusters": [2]}})
+    config = ClustersConfig.model_validate(
+        {"whiten": False, "normalise": True, "hierarchy": {"clusters": [2]}}
+    )
     cluster_images(columns, tmp_path / "out", config)
     found = Columns.open(tmp_path / "out", embeddings.dataset, "clusters")
     assert np.abs(by_image(found, "distance")).max() < 1e-6

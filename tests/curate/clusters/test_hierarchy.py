@@ -7,7 +7,7 @@ from planted import in_memory, labels_of, nested
 from pydantic import ValidationError
 from sklearn.metrics import adjusted_rand_score
 
-from aqqua.curate.clusters.hierarchy import HierarchyConfig, Level, build_levels, nearest_rows
+from aqqua.curate.clusters.hierarchy import HierarchyConfig, Level, build_levels, members_of, nearest_rows
 from aqqua.train.ranks import Ranks
 
 SIZES = (20, 5)
@@ -74,12 +74,25 @@ def test_the_nearest_rows_of_each_cluster_are_kept():
 
 
 def test_sizes_follow_the_images():
-    config = HierarchyConfig()
+    config = HierarchyConfig(members=(75, 20, 10, 5))
     assert config.sizes(743_000_000 // 1000) == (9906, 495, 49, 9)
     assert config.sizes(4_000_000_000) == (100_000, 5000, 500, 100)
     assert config.sizes(1) == config.sizes(149) == (1, 1, 1, 1)
     assert HierarchyConfig(clusters=(1000, 100)).sizes(150) == (150, 100)
     assert config.kept(config.sizes(743_000_000)) == (0, 10, 5, 3)
+
+
+def test_clusters_shrink_with_the_images_as_the_cells_of_a_histogram():
+    """By hand: 75 of 743 million, and as N^(1/5): of 3125 = 5^5 times fewer images a fifth."""
+    assert members_of(743_000_000) == 75
+    assert members_of(743_000_000 // 3125) == pytest.approx(15, rel=1e-5)
+    assert members_of(3) == 2
+    config = HierarchyConfig()
+    assert config.sizes(237_760) == (15850, 1816, 320, 80)
+    assert 15850 / members_of(15850) == pytest.approx(1816.5, abs=0.5)
+    assert config.sizes(10) == (5, 2, 1, 1)
+    assert config.sizes(1) == (1, 1, 1, 1)
+    assert config.sizes(4_000_000_000)[0] == 100_000
 
 
 def test_fewer_vectors_than_clusters_are_a_cluster_each():
