@@ -201,6 +201,39 @@ def render(
 def render_simd() -> list[str]:
     """Instruction sets that render can use on this machine, the fastest first: avx512, avx2, plain."""
 
+def same_pictures(
+    a_pixels: NDArray[np.float32],
+    a_start: NDArray[np.int64],
+    a_shape: NDArray[np.int32],
+    b_pixels: NDArray[np.float32],
+    b_start: NDArray[np.int64],
+    b_shape: NDArray[np.int32],
+    a_P: NDArray[np.int64],
+    b_P: NDArray[np.int64],
+    poses_PK: NDArray[np.int8],
+    *,
+    size_px: int,
+    shift_px: int,
+    correlation: float,
+    threads: int = 1,
+) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """How well P pairs of images agree: numbers [P, 6] and the pose of each pair.
+
+    Specification, and the meaning of the numbers: agreement and Agreement of aqqua.curate.copies.verify.
+    Equal to it bit for bit where pixels are whole numbers to 255, else within 1e-5 of correlations and of the
+    peak.
+
+    Args:
+        a_pixels, a_start, a_shape: images one after the other, where each begins, height and width.
+        a_P, b_P: the images of each pair.
+        poses_PK: of b, that are tried; -1: none.
+        threads: at most so many work; the result does not depend on them.
+
+    Raises:
+        ValueError: an array has another type, shape or layout, an image lies outside the pixels, or a number
+            is outside its range.
+    """
+
 def arrange(
     lengths_V: NDArray[np.int32], tile_rows: Sequence[int]
 ) -> tuple[

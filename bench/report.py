@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import curation
 from choosing import choosing
 from data_path import Row, lines_of
 
@@ -44,7 +45,14 @@ def main() -> None:
 
 def report() -> str:
     """The page."""
-    parts = [HEAD, "## Data path on a CPU\n", data_path(), choosing(RESULTS / "cpu") + GPU_INTRO, on_gpus()]
+    parts = [
+        HEAD,
+        "## Data path on a CPU\n",
+        data_path(),
+        choosing(RESULTS / "cpu"),
+        curated() + GPU_INTRO,
+        on_gpus(),
+    ]
     return "\n".join([*parts, OFFLINE_INTRO, compiled()])
 
 
@@ -66,6 +74,14 @@ def data_path() -> str:
     ]
     columns = ("part", "bar", "measured", "beside it, in the same run", "bar met", "bench/data", "commit")
     return table(columns, body)
+
+
+def curated() -> str:
+    """Clusters, copies and balance; nothing where nothing was measured."""
+    found = [
+        f"{sentence}\n\n{table(head, body)}\n" for sentence, head, body in curation.tables(RESULTS / "cpu")
+    ]
+    return "".join(["## Curation\n\n", *found]) if found else ""
 
 
 def on_gpus() -> str:

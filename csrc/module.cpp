@@ -8,6 +8,7 @@ void register_order(pybind11::module_ &);    // order.cpp: lanes, windows, repea
 void register_permute(pybind11::module_ &);  // permute.cpp: order without memory
 void register_plan(pybind11::module_ &);     // plan.cpp: what every view will be
 void register_render(pybind11::module_ &);   // render.cpp: plan and pixels to patch rows
+void register_same_picture(pybind11::module_ &);  // same_picture.cpp: do two images show the same
 void register_tiles(pybind11::module_ &);    // tiles.cpp: sequences to attention tiles
 
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
@@ -18,5 +19,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
     register_permute(module);
     register_plan(module);
     register_render(module);
+    register_same_picture(module);
     register_tiles(module);
 }

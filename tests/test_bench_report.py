@@ -13,7 +13,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 @pytest.fixture
 def report(monkeypatch):
     monkeypatch.syspath_prepend(BENCH)
-    for name in ("report", "data_path", "choosing"):
+    for name in ("report", "data_path", "choosing", "curation"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("report")
 

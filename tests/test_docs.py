@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from aqqua.config import keys
+from aqqua.curate.pipeline import STAGES, CurateConfig
 from aqqua.instruments.record import Reason
 from aqqua.plan.view_config import ViewConfig
 from aqqua.train.settings import PretrainConfig
@@ -112,6 +113,20 @@ def test_config_keys_named_in_the_pages_exist():
         text = (ROOT / page).read_text(encoding="utf-8")
         for key in re.findall(rf"[`\s]((?:{sections})\.(?!safetensors)[a-z_.]+[a-z])(?=[`=\s])", text):
             assert key in known, f"{page}: {key}"
+
+
+def test_settings_of_curation_named_in_its_page_and_its_report_exist():
+    known = set(keys(CurateConfig))
+    sections = {key[:i] for key in known for i, letter in enumerate(key) if letter == "."}
+    files = [ROOT / "docs/curation.md", *(ROOT / "aqqua/explore").glob("curation*.py")]
+    pattern = rf"(?:`|<code>)((?:{'|'.join(CurateConfig.model_fields)})\.(?!json)[a-z_.]+[a-z])(?=[`<=])"
+    named = [key for file in files for key in re.findall(pattern, file.read_text(encoding="utf-8"))]
+    assert len(named) > 10
+    assert set(named) <= known | sections
+
+
+def test_the_stages_of_curation_are_those_of_its_page():
+    assert [named(row[0])[0] for row in table("docs/curation.md", "stage")] == list(STAGES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

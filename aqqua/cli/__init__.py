@@ -1,7 +1,7 @@
 """The command line: one verb, one function. Heavy imports live inside the verbs, so `--help` is quick.
 
-verb (what verbs share) -> data (sample, ingest, dataset), training (pretrain), planning (plan), launching
-(launch), judging (embed, evaluate), export, machine (doctor) -> main.
+verb (what verbs share) -> data (sample, ingest, dataset), curating (curate), training (pretrain), planning
+(plan), launching (launch), judging (embed, evaluate), export, machine (doctor) -> main.
 Test: tests/test_cli.py, tests/test_cli_mistakes.py.
 """
 
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from aqqua.cli.curating import add_curate
 from aqqua.cli.data import add_dataset, add_ingest, add_sample
 from aqqua.cli.export import add_export
 from aqqua.cli.judging import add_embed, add_evaluate
@@ -21,7 +22,7 @@ from aqqua.cli.planning import add_plan
 from aqqua.cli.training import add_pretrain
 
 ADDERS = (
-    *(add_sample, add_ingest, add_dataset, add_plan, add_pretrain),
+    *(add_sample, add_ingest, add_dataset, add_curate, add_plan, add_pretrain),
     *(add_launch, add_embed, add_evaluate, add_export, add_doctor),
 )
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)

@@ -21,8 +21,8 @@ def add_curate(verbs: Any) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example weights.max_repeats=8")
     parser.add_argument(
         "--out", type=Path, required=True,
-        help="folder of the curation: columns of each stage, the weights, a report; one that is there is gone "
-        "on with",
+        help="folder of the curation: columns of each stage, the weights, a report; one that is there "
+        "is gone on with",
     )  # fmt: skip
     parser.add_argument(
         "--embeddings", type=Path, help="folder made by aqqua embed; without it there are no clusters"
@@ -72,8 +72,57 @@ def _run_curate(parsed: argparse.Namespace) -> int:
         if not ranks.first:
             return 0
     facts = facts_of(job)
-    if "weights" in facts and not parsed.no_report:
+    if (
+        "weights" in facts
+        and not parsed.no_report
+        and (any(made.values()) or not (job.out / REPORT).exists())
+    ):
         _write_report(job)
     values = {"out": str(parsed.out), "made": [name for name in made if made[name]], "facts": facts}
     answer(parsed, values, _lines(parsed.out, made, facts))
     return 0
+
+
+def _device(local_rank: int) -> Any:
+    """Where clusters are computed: this rank's GPU, if there are any."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def _write_report(job: Any) -> None:
+    from aqqua.curate.pipeline import STAGES
+    from aqqua.explore.curation import write_curation_page
+    from aqqua.progress import Bar
+
+    folders = {stage: job.folder(stage) for stage in STAGES if job.folder(stage).exists()}
+    (job.out / REPORT).unlink(missing_ok=True)  # of what was there before
+    with Bar("curate: report", job.dataset.rows, "images") as bar:
+        write_curation_page(
+            job.dataset, folders, job.out / REPORT, job.evaluation, lambda done, _all: bar.update(done)
+        )
+
+
+def _lines(out: Path, made: dict[str, bool], facts: dict[str, Any]) -> list[str]:
+    """What a person wants to know first."""
+    found = [f"{stage:14} {'made' if new else 'kept as it was'}" for stage, new in made.items()]
+    for stage in ("duplicates", "quality"):
+        if stage in facts:
+            counts = ", ".join(f"{count} {name}" for name, count in facts[stage]["images"].items())
+            found.append(f"{stage:14} {counts}")
+    if "clusters" in facts:
+        sizes = ", ".join(map(str, facts["clusters"]["clusters"]))
+        found.append(f"{'clusters':14} {sizes} (finest first)")
+    if "weights" in facts:
+        weights = facts["weights"]
+        unused = ", ".join(f"{count} {why}" for why, count in weights["unused"].items() if count)
+        found.append(f"{'weights':14} mean {weights['mean_weight']:.3f}, most {weights['max_weight']:.3g}")
+        found.append(f"{'weight 0':14} {unused or 'none'}")
+        for name, numbers in weights["effective"].items():
+            found.append(
+                f"{'effective':14} {numbers['images']:.1f} {name} of images, {numbers['uses']:.1f} of uses"
+            )
+        found.append(f"train with      data.weights={out}")
+    return found

@@ -6,13 +6,14 @@ A curation is a folder with one folder of columns for each stage, named like it:
     embeddings ──▶ clusters ────────────────────────────┴──▶ weights
 
 A stage whose folder is there, made with the same settings from the same columns, is kept; one made otherwise
-stops the curation, so nothing is ever mixed up or silently overwritten. A run that was killed goes on with the
-stage it was in. Test: tests/curate/test_pipeline.py.
+stops the curation, so nothing is ever mixed up or silently overwritten. A run that was killed goes on with
+the stage it was in. Test: tests/curate/test_pipeline.py.
 """
 
+import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ class Curation:
     embeddings_path: Path | None = None
     evaluation: Dataset | None = None
     evaluation_embeddings_path: Path | None = None
-    engine: Engine = Engine()  # of signatures and comparisons
-    ranks: Ranks = Ranks()  # of clusters
-    device: torch.device = torch.device("cpu")  # of clusters
+    engine: Engine = field(default_factory=Engine)  # of signatures and comparisons
+    ranks: Ranks = field(default_factory=Ranks)  # of clusters
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))  # of clusters
 
     def folder(self, stage: str) -> Path:
         """Where a stage's columns are or will be."""
@@ -89,7 +90,9 @@ class Curation:
     @cached_property
     def evaluation_embeddings(self) -> Columns | None:
         """Of the evaluation set."""
-        return None if self.evaluation is None else _embeddings(self.evaluation_embeddings_path, self.evaluation)
+        if self.evaluation is None:
+            return None
+        return _embeddings(self.evaluation_embeddings_path, self.evaluation)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -112,12 +115,11 @@ def curate(job: Curation, only: Collection[str] = (), tell: Tell = lambda *_: No
         if stage not in job.stages:
             needed = "--embeddings" if stage == "clusters" else "--evaluation"
             raise ValueError(f"curate: {stage} must have something to compare with; give {needed}")
-        made[stage] = not job.ranks.on_first(lambda stage=stage: _is_made(job, stage))
-        made[stage] = bool(job.ranks.share(made[stage]))
+        made[stage] = not job.ranks.share(job.ranks.on_first(partial(_is_made, job, stage)))
         if made[stage] and stage == "clusters":
             _make_clusters(job, tell)
         elif made[stage]:
-            job.ranks.on_first(lambda stage=stage: _MAKERS[stage](job, tell))
+            job.ranks.on_first(partial(_MAKERS[stage], job, tell))
     return made
 
 
@@ -127,9 +129,9 @@ def _is_made(job: Curation, stage: str) -> bool:
         return False
     facts = Columns.open(job.folder(stage), job.dataset, stage).facts
     config = getattr(job.config, stage, None)
-    wanted = {"made_from": _sources(job, stage)}
+    wanted: dict[str, Any] = {"made_from": _sources(job, stage)}
     if config is not None:
-        wanted["config"] = config.model_dump(mode="json")
+        wanted["config"] = json.loads(config.model_dump_json())
     changed = [name for name, value in wanted.items() if facts.get(name) != value]
     if changed:
         what = "settings" if changed == ["config"] else "columns"
@@ -170,7 +172,7 @@ def _make_duplicates(job: Curation, tell: Tell) -> None:
 
     write_duplicates(
         job.dataset, job.columns("signatures"), job.folder("duplicates"), job.config.duplicates,
-        job.embeddings, told,
+        job.embeddings, told, threads=job.engine.workers,
     )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 They are Columns of kind `weights`, made by aqqua.curate.balance.weights; any such columns with a `weight`
 will do. A block's weights are read by the thread that reads its images, and belong to the images that are
 served: where a damaged block is replaced (aqqua.store.substitute), they are the substitute's. Damage to the
-weights themselves ends the run: without them, which images are used would be a guess. Test:
-tests/store/test_sampling_weights.py, tests/train/test_weighted.py."""
+weights themselves ends the run: without them, which images are used would be a guess.
+Test: tests/store/test_sampling_weights.py, tests/train/test_weighted.py.
+"""
 
 from pathlib import Path
 
@@ -30,12 +31,13 @@ class SamplingWeights:
 
     @staticmethod
     def open(path: Path | str, dataset: Dataset) -> "SamplingWeights":
-        """Open the weights of a dataset.
+        """Open the weights of a dataset: their folder, or that of a curation which has them.
 
         Raises:
             ValueError: the folder holds no weights, those of another dataset, or is damaged.
         """
-        columns = Columns.open(path, dataset, KIND)
+        inside = Path(path) / KIND  # of a whole curation
+        columns = Columns.open(inside if inside.is_dir() else path, dataset, KIND)
         total = columns.facts.get(WEIGHT_SUM)
         if not isinstance(total, int | float) or not 0 < total < np.inf:
             raise ValueError(

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 BEATS = 20  # within the longest silence
 SHORTEST_S, LONGEST_S = 0.1, 1.0  # between two beats; each costs the store a look-up per rank
@@ -23,6 +23,7 @@ MISSED = 3  # beats after which a rank is to blame for a call that failed
 LOST = 1  # exit status
 
 
+@runtime_checkable
 class Store(Protocol):
     """What is asked of torch.distributed's store."""
 

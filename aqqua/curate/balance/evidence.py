@@ -90,16 +90,9 @@ class Evidence:
         )
 
     def _flags(self, block: int, rows: int) -> list[list[str]]:
-        """Names of each image's flags; the column is a list of them, or bits that the facts name."""
+        """Names of each image's flags."""
         table = _read(self.quality, block, ["flags"])
-        if table is None or self.quality is None:
-            return [[] for _ in range(rows)]
-        if not pa.types.is_integer(table["flags"].type):
-            return [names or [] for names in table["flags"].to_pylist()]
-        names = self.quality.facts["flags"]
-        bits = table["flags"].to_numpy()
-        lists = {int(b): [name for i, name in enumerate(names) if b >> i & 1] for b in np.unique(bits)}
-        return [lists[b] for b in bits.tolist()]
+        return [[] for _ in range(rows)] if table is None else table["flags"].to_pylist()
 
 
 def _read(columns: Columns | None, block: int, names: Sequence[str]) -> pa.Table | None:

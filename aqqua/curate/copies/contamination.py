@@ -3,7 +3,7 @@
 Near an evaluation image is one with equal pixels, one that is the same picture in another pose, cut,
 brightness or compression (as for duplicates, but of any group and instrument), one whose embedding is as
 close as asked for; and, where the evaluation set is part of the dataset itself, every image of that set.
-The evaluation images are held in memory (305 bytes each and 4 a dimension of their embeddings), the dataset
+The evaluation images are held in memory (306 bytes each and 4 a dimension of their embeddings), the dataset
 is passed once, block by block; of both, pixels are read of candidates alone.
 
 Test: tests/curate/copies/test_contamination.py.
@@ -12,6 +12,7 @@ Test: tests/curate/copies/test_contamination.py.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -109,6 +110,7 @@ def write_contamination(
     report: Path | None = None,
     embeddings: Columns | None = None,
     tell: Callable[[int, int], None] = lambda *_: None,
+    threads: int = 1,
 ) -> Columns:
     """Mark the images of a dataset that are near an evaluation set.
 
@@ -117,6 +119,7 @@ def write_contamination(
         report: JSON file to write: how many and why, which evaluation images are hit, examples.
         embeddings: of the dataset; needed with those of the evaluation set for `config.cosine`.
         tell: called with the blocks done and all of them.
+        threads: that compare pixels; the result does not depend on them.
 
     Raises:
         ValueError: an evaluation set without images, a cosine without embeddings, damaged files.
@@ -127,7 +130,10 @@ def write_contamination(
             f"contamination: embeddings of both must be given for cosine, got cosine {config.cosine}; "
             "give Columns made by aqqua embed with one model, or leave cosine out"
         )
-    facts: dict[str, object] = {"config": config.model_dump()}
+    made_from = {"signatures": signatures.sha256, **_evaluation_facts(evaluation)}
+    if embeddings is not None and config.cosine is not None:
+        made_from["embeddings"] = embeddings.sha256
+    facts: dict[str, object] = {"config": config.model_dump(mode="json"), "made_from": made_from}
     loaded = _load(evaluation, config)
     with write_columns(out, dataset, KIND, FIELDS, facts, "contamination") as writer:
         hits = _Hits()
@@ -135,7 +141,18 @@ def write_contamination(
             rows = loaded.looks["row"].tolist()
             hits.add(WHYS.index("evaluation"), rows, list(range(len(rows))))
         with TemporaryDirectory(prefix="contamination-", dir=out.parent) as scratch:
-            _search(dataset, signatures, evaluation, loaded, embeddings, config, Path(scratch), hits, tell)
+            _search(
+                dataset,
+                signatures,
+                evaluation,
+                loaded,
+                embeddings,
+                config,
+                Path(scratch),
+                hits,
+                tell,
+                threads,
+            )
         facts.update(_counts(hits, loaded))
         first = first_rows(dataset)
         for part in range(dataset.parts):
@@ -143,6 +160,19 @@ def write_contamination(
     if report is not None:
         report.write_text(json.dumps(_report(dataset, hits, loaded), indent=1) + "\n", encoding="utf-8")
     return Columns.open(out, dataset, KIND)
+
+
+def _evaluation_facts(evaluation: EvaluationSet) -> dict[str, str]:
+    """What of an evaluation set decides: the dataset, its columns, and which images are chosen."""
+    chosen = [None if one is None else sorted(one) for one in (evaluation.image_ids, evaluation.groups)]
+    facts = {
+        "evaluation_dataset": evaluation.dataset.manifest_sha256,
+        "evaluation_signatures": evaluation.signatures.sha256,
+        "evaluation_chosen": sha256(json.dumps(chosen).encode()).hexdigest(),
+    }
+    if evaluation.embeddings is not None:
+        facts["evaluation_embeddings"] = evaluation.embeddings.sha256
+    return facts
 
 
 def _load(evaluation: EvaluationSet, config: ContaminationConfig) -> _Loaded:
@@ -193,6 +223,7 @@ def _search(
     scratch: Path,
     hits: _Hits,
     tell: Callable[[int, int], None],
+    threads: int,
 ) -> None:
     by_content = {tuple(c): e for e, c in reversed(list(enumerate(loaded.looks["content"].tolist())))}
     near_looks = loaded.looks[loaded.can]
@@ -214,7 +245,7 @@ def _search(
             close = np.flatnonzero(cosines[np.arange(len(best)), best] >= config.cosine)
             hits.add(WHYS.index("embedding"), rows[close].tolist(), best[close].tolist())
         tell(block + 1, dataset.blocks)
-    _add_near(dataset, evaluation, loaded, np.concatenate(pairs), config.same, scratch, hits)
+    _add_near(dataset, evaluation, loaded, np.concatenate(pairs), config.same, scratch, hits, threads)
 
 
 def _candidates(looks: np.ndarray, evaluation: np.ndarray, rule: SamePicture) -> list[np.ndarray]:
@@ -238,11 +269,12 @@ def _add_near(
     rule: SamePicture,
     scratch: Path,
     hits: _Hits,
+    threads: int,
 ) -> None:
     pairs = pairs[np.lexsort((pairs["b"], pairs["a"]))]
     ours = spill_pixels(dataset, np.unique(pairs["a"]), scratch / "pixels.bin")
     theirs = spill_pixels(evaluation.dataset, np.unique(pairs["b"]), scratch / "evaluation-pixels.bin")
-    same = pairs[np.fromiter(verified(pairs, ours, theirs, rule), np.int64)]
+    same = pairs[verified(pairs, ours, theirs, rule, threads)]
     image_of = {row: e for e, row in enumerate(loaded.looks["row"].tolist())}
     hits.add(WHYS.index("near"), same["a"].tolist(), [image_of[b] for b in same["b"].tolist()])
 

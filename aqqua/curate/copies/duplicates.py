@@ -8,10 +8,10 @@ their own where the group is a bin or a cast; where it is a single frame, `withi
 whole sample. Embeddings, if given, join images of a group whose cosine is large: the same animal in the
 next frame.
 
-Out of core: one pass over the columns spills a record of 305 bytes an image to buckets on disk (cells.py);
-what is held in memory is a bucket's index, 18 bytes a candidate pair, 25 an image in one, and some 60 an
-image that has a duplicate. A group is searched completely, in time that grows with the square of its images
-of about the same size. The hash is for look-ups by others: nothing is decided by it here.
+Out of core: one pass over the columns spills a record of 306 bytes an image to buckets on disk (cells.py);
+what is held in memory is a bucket's index, 20 bytes a candidate pair, 25 an image in one, and some 60 an
+image that has a duplicate. A group is searched completely: what it costs where it is large says leaves.py.
+The hash is for look-ups by others: nothing is decided by it here.
 
 Test: tests/curate/copies/test_duplicates.py. Figures: bench/data/duplicates.py.
 """
@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aqqua.curate.copies.cells import CellSpill
 from aqqua.curate.copies.keep import EMBEDDING, EXACT, KINDS, NEAR, RANK, Kept, keep_one
+from aqqua.curate.copies.leaves import near_tiles
 from aqqua.curate.copies.looks import (
     LOOK,
     PAIR,
@@ -107,6 +108,7 @@ def write_duplicates(
     config: DuplicateConfig,
     embeddings: Columns | None = None,
     tell: Tell = lambda *_: None,
+    threads: int = 1,
 ) -> Columns:
     """Find the duplicates of a dataset.
 
@@ -115,6 +117,7 @@ def write_duplicates(
         out: new folder, of Columns `duplicates`; scratch files lie beside it meanwhile.
         embeddings: Columns `embeddings`; used if `config.cosine` is set.
         tell: called with a stage, blocks or pairs done, and all of them.
+        threads: that compare pixels; the result does not depend on them.
 
     Raises:
         ValueError: a cosine is asked for without embeddings, or files are damaged.
@@ -125,11 +128,14 @@ def write_duplicates(
             f"duplicates: embeddings must be given for cosine, got none with cosine {config.cosine}; give "
             "Columns made by aqqua embed, or leave cosine out"
         )
-    facts: dict[str, object] = {"config": config.model_dump()}
+    made_from = {"signatures": signatures.sha256}
+    if embeddings is not None and config.cosine is not None:
+        made_from["embeddings"] = embeddings.sha256
+    facts: dict[str, object] = {"config": config.model_dump(mode="json"), "made_from": made_from}
     with write_columns(out, dataset, KIND, FIELDS, facts, "duplicates") as writer:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="duplicates-", dir=out.parent) as scratch:
-            links = _find(dataset, signatures, config, embeddings, Path(scratch), tell)
+            links = _find(dataset, signatures, config, embeddings, Path(scratch), tell, threads)
         kept = keep_one(*links.joined(), lambda rows: _ranks(dataset, rows))
         named = _image_ids(dataset, np.unique(kept.kept))
         facts["images"] = {name: int((kept.kind == k).sum()) for k, name in enumerate(KINDS)}
@@ -146,6 +152,7 @@ def _find(
     embeddings: Columns | None,
     scratch: Path,
     tell: Tell,
+    threads: int,
 ) -> _Links:
     contents = CellSpill(scratch, "content", _CONTENT, dataset.rows)
     looks = CellSpill(scratch, "look", LOOK, dataset.rows if config.near else 0)
@@ -170,7 +177,7 @@ def _find(
     links = _Links()
     _add_exact(links, contents)
     if config.near:
-        _add_near(links, dataset, looks, config.same, scratch, tell)
+        _add_near(links, dataset, looks, config.same, scratch, tell, threads)
     if vectors is not None and config.cosine is not None:
         for a, b in close_vectors(vectors, config.cosine):
             links.add(KINDS.index(EMBEDDING), a, b)
@@ -187,15 +194,24 @@ def _add_exact(links: _Links, spill: CellSpill) -> None:
 
 
 def _add_near(
-    links: _Links, dataset: Dataset, looks: CellSpill, rule: SamePicture, scratch: Path, tell: Tell
+    links: _Links,
+    dataset: Dataset,
+    looks: CellSpill,
+    rule: SamePicture,
+    scratch: Path,
+    tell: Tell,
+    threads: int,
 ) -> None:
-    found = [candidates(left, right, same, rule) for left, right, same in looks.tiles(rule.size_px)]
-    pairs = np.concatenate([np.zeros(0, PAIR), *found])
+    found = [np.zeros(0, PAIR)]
+    for records, places in looks.cells():
+        tiles = near_tiles(records, places, rule)
+        found += [candidates(left, right, same, rule, by_content=True) for left, right, same in tiles]
+    pairs = np.concatenate(found)
     pairs = pairs[np.lexsort((pairs["b"], pairs["a"]))]
     tell("compare", 0, len(pairs))
     rows = np.unique(np.concatenate([pairs["a"], pairs["b"]]))
     pixels = spill_pixels(dataset, rows, scratch / "pixels.bin")
-    same = pairs[np.fromiter(verified(pairs, pixels, pixels, rule), np.int64)]
+    same = pairs[verified(pairs, pixels, pixels, rule, threads)]
     links.add(KINDS.index(NEAR), same["a"], same["b"])
     tell("compare", len(pairs), len(pairs))
 

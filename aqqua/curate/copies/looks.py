@@ -9,14 +9,13 @@ dataset: every block is read once more at most, whatever the number of pairs.
 Test: tests/curate/copies/test_looks.py, test_duplicates.py.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from aqqua.curate.copies.verify import POSES_TRIED, SamePicture, agreement, is_same
+from aqqua.curate.copies.verify import POSES_TRIED, Pictures, SamePicture, agreements, is_same
 from aqqua.curate.images.descriptor import GRID, difference, invariants, poses, unit_pictures
 from aqqua.curate.images.signatures import pictures_of
 from aqqua.store.read import Dataset
@@ -28,6 +27,8 @@ PICTURE_CORRELATION = 0.75  # in the best pose, over the small pictures
 POSE_DOUBT = 0.03  # of that correlation: poses that near the best one are tried as well
 MEAN_LEVELS, MEAN_SHARE = 3.0, 0.02  # of mean luma: grey levels of 255, and share of itself
 PAIRS_AT_ONCE = 4096
+VERIFIED_AT_ONCE = 1 << 16
+TURNED = np.array([1, 3, 4, 6])  # poses that swap height and width
 
 LOOK = np.dtype(
     [
@@ -36,7 +37,8 @@ LOOK = np.dtype(
         ("row", "i8"),  # of the dataset
         ("content", "u8", 2),
         ("short", "f4"),
-        ("wide", "u1"),
+        ("tall", "u1"),  # the longer side is the height
+        ("wide", "u1"),  # 16 bits
         ("mean", "f4"),
         ("deviation", "f4"),
         ("picture", "u1", (GRID, GRID)),
@@ -51,6 +53,7 @@ def looks_of(signatures: pa.Table, sizes: Sizes, content: np.ndarray, rows: np.n
     looks = np.zeros(len(sizes), LOOK)
     looks["order"] = np.maximum(sizes.height, sizes.width)
     looks["short"] = np.minimum(sizes.height, sizes.width)
+    looks["tall"] = sizes.height > sizes.width
     looks["row"], looks["content"] = rows, content
     looks["wide"] = sizes.bits == 16
     looks["mean"], looks["deviation"] = signatures["mean"].to_numpy(), signatures["deviation"].to_numpy()
@@ -70,8 +73,16 @@ def contents_of(table: pa.Table) -> np.ndarray:
     return np.frombuffer(b"".join(table["content"].to_pylist()), "<u8").reshape(-1, 2)
 
 
-def candidates(left: np.ndarray, right: np.ndarray, same: bool, rule: SamePicture) -> np.ndarray:
-    """PAIR records of looks that may be one picture; `same`: left and right are one, so each pair once."""
+def candidates(
+    left: np.ndarray, right: np.ndarray, same: bool, rule: SamePicture, by_content: bool = False
+) -> np.ndarray:
+    """PAIR records of looks that may be one picture.
+
+    Args:
+        same: left and right are one, so each pair is given once.
+        by_content: `a` is the one of smaller content, so that a pair is the same wherever it was found;
+            else it is the one from the left.
+    """
     lf, rf = invariants(left["picture"]), invariants(right["picture"])
     squared = np.square(lf).sum(axis=1)[:, None] + np.square(rf).sum(axis=1) - 2 * (lf @ rf.T)
     close = squared <= FEATURE_DISTANCE**2
@@ -84,15 +95,39 @@ def candidates(left: np.ndarray, right: np.ndarray, same: bool, rule: SamePictur
     found = [np.zeros(0, PAIR)]
     for begin in range(0, len(i), PAIRS_AT_ONCE):
         ii, jj = i[begin : begin + PAIRS_AT_ONCE], j[begin : begin + PAIRS_AT_ONCE]
+        a, b = left[ii], right[jj]
         r = np.einsum("pkij,kij->kp", ru[:, jj], lu[ii], optimize=True)
-        good = r.max(axis=1) >= PICTURE_CORRELATION
-        pairs = np.zeros(int(good.sum()), PAIR)
-        pairs["a"], pairs["b"] = left["row"][ii[good]], right["row"][jj[good]]
-        best = np.argsort(-r[good], axis=1, kind="stable")[:, :POSES_TRIED]
-        doubt = r[good].max(axis=1, keepdims=True) - np.take_along_axis(r[good], best, axis=1)
-        pairs["poses"] = np.where(doubt <= POSE_DOUBT, best, -1)
-        found.append(pairs)
+        r[~_poses_fit(a, b, rule)] = -1
+        best = np.argsort(-r, axis=1, kind="stable")[:, :POSES_TRIED]
+        r_best = np.take_along_axis(r, best, axis=1)
+        pairs = np.zeros(len(ii), PAIR)
+        pairs["a"], pairs["b"] = a["row"], b["row"]
+        pairs["poses"] = np.where(r_best >= r_best[:, :1] - POSE_DOUBT, best, -1)
+        if by_content:
+            ac, bc = a["content"], b["content"]
+            swap = (ac[:, 0] > bc[:, 0]) | ((ac[:, 0] == bc[:, 0]) & (ac[:, 1] > bc[:, 1]))
+            pairs[swap] = _swapped(pairs[swap])
+        found.append(pairs[r_best[:, 0] >= PICTURE_CORRELATION])
     return np.concatenate(found)
+
+
+def _poses_fit(a: np.ndarray, b: np.ndarray, rule: SamePicture) -> np.ndarray:
+    """In which poses b is about as high and wide as a: [pairs, 8] bool."""
+    upright = a["tall"] == b["tall"]
+    # Sorted sides fit already (_fits): the same side up they do, else only where images are nearly square.
+    long_short = np.maximum(np.abs(a["order"] - b["short"]), np.abs(a["short"] - b["order"])) <= rule.size_px
+    turned = np.isin(np.arange(8), TURNED)
+    fits: np.ndarray = np.where(turned == upright[:, None], long_short[:, None], True)
+    return fits
+
+
+def _swapped(pairs: np.ndarray) -> np.ndarray:
+    """The same pairs with a and b exchanged: turns go the other way, mirrored poses are their own inverse."""
+    swapped = pairs.copy()
+    swapped["a"], swapped["b"] = pairs["b"], pairs["a"]
+    back = np.array([0, 3, 2, 1, 4, 5, 6, 7, -1], np.int8)  # the last is of no pose
+    swapped["poses"] = back[pairs["poses"]]
+    return swapped
 
 
 def _fits(a: np.ndarray, b: np.ndarray, rule: SamePicture) -> np.ndarray:
@@ -129,6 +164,11 @@ class Pixels:
         values = np.fromfile(self.path, np.float32, count, offset=offset)
         return values.reshape(height, width), bool(self.wide[k])
 
+    def mapped(self) -> Pictures:
+        """All of them, from the file."""
+        floats = np.memmap(self.path, np.float32, "r") if len(self.rows) else np.zeros(0, np.float32)
+        return Pictures(floats, self.start, self.shape)
+
 
 def spill_pixels(dataset: Dataset, rows: np.ndarray, path: Path) -> Pixels:
     """Write the pixels of some rows of a dataset, sorted and without repeats; reads each block once."""
@@ -154,13 +194,20 @@ def first_rows(dataset: Dataset) -> np.ndarray:
     return np.concatenate([[0], np.cumsum([dataset.rows_of(b) for b in range(dataset.blocks)])])[:-1]
 
 
-def verified(pairs: np.ndarray, a_pixels: Pixels, b_pixels: Pixels, rule: SamePicture) -> Iterator[int]:
-    """Indices of the pairs that are the same picture; pairs are sorted by `a`: each a is read once."""
-    held, a_HW, wide = -1, np.zeros((0, 0), np.float32), False
-    for k, (a, b) in enumerate(zip(pairs["a"].tolist(), pairs["b"].tolist(), strict=True)):
-        if a != held:
-            held, (a_HW, wide) = a, a_pixels.of(a)
-        tried = [pose for pose in pairs["poses"][k].tolist() if pose >= 0]
-        found = agreement(a_HW, b_pixels.of(b)[0], tried, rule)
-        if is_same(found, rule, float(np.abs(a_HW).max()), wide):
-            yield k
+def verified(
+    pairs: np.ndarray, a_pixels: Pixels, b_pixels: Pixels, rule: SamePicture, threads: int = 1
+) -> np.ndarray:
+    """Indices of the pairs that are the same picture; fastest where pairs are sorted by `a`.
+
+    Args:
+        threads: at most so many compare; the result does not depend on them.
+    """
+    found = [np.zeros(0, np.int64)]
+    a, b = a_pixels.mapped(), b_pixels.mapped()
+    for begin in range(0, len(pairs), VERIFIED_AT_ONCE):
+        some = pairs[begin : begin + VERIFIED_AT_ONCE]
+        a_P, b_P = np.searchsorted(a_pixels.rows, some["a"]), np.searchsorted(b_pixels.rows, some["b"])
+        poses_PK = np.ascontiguousarray(some["poses"])
+        agreed = agreements(a, b, a_P, b_P, poses_PK, rule, threads)
+        found.append(begin + np.flatnonzero(is_same(agreed, rule, a_pixels.wide[a_P])))
+    return np.concatenate(found)

@@ -2,14 +2,20 @@
 
 Two crops of one picture, one of them flipped, turned, cut a pixel aside, brightened by some per cent or
 compressed again, differ by noise without form: averaged over 3 x 3 pixels it nearly vanishes. Two animals
-that look alike differ in form, by many grey levels somewhere, however high their correlation is. So both
-must hold: a correlation, and a bound on the largest difference that is left after averaging and after a
-gain and an offset are taken out.
+that look alike differ in form, by many grey levels somewhere, however high their correlation is. So these
+must hold: a correlation of the pixels, a higher one of the averages, and a bound on the largest difference
+of the averages that is left after a gain and an offset are taken out. JPEG takes from a thin faint line
+what is fine in it, so the pixels of such a copy agree little (0.72) where its averages still do (0.95).
+Averages at the edge of what is compared are of the images' own neighbours: repeated edges would nearly
+double the noise there.
 
-Measured on real images of five instruments: in copies compressed as JPEG of quality 75 the largest difference
-left is at most 8 grey levels for 99 % of them (9 where the contrast is 200); in the most alike pairs of
-different organisms of like contrast it is at least 11, and 15 to 48 where the contrast is 200.
-Recall and false pairs: bench/data/duplicates.py.
+Measured on real images of six instruments: in copies compressed as JPEG of quality 75 the largest
+difference left is at most 4 grey levels and 0.03 of the contrast for 99.8 % of them; in the most alike
+pairs of different organisms, thin lines of contrast 20 to 52, it is at least 6 levels, and 15 to 48 where
+the contrast is 200. Recall and false pairs: bench/data/duplicates.py.
+
+`agreement` is the specification; `agreements` does the same to many pairs in C++ (csrc/same_picture.cpp), bit
+for bit where pixels are whole numbers to 255, else within 1e-5.
 
 Test: tests/curate/copies/test_same_picture.py.
 """
@@ -20,11 +26,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import BaseModel, ConfigDict, Field
 
+from aqqua._core import same_pictures
 from aqqua.curate.images.descriptor import posed
 
-POSES_TRIED = 2  # of the eight, those in which the small pictures agree best
+POSES_TRIED = 4  # of the eight, those in which the small pictures agree best
 HOPEFUL = 0.4  # correlation next to the shift expected, below which shifts further off are not tried
 CERTAIN = 0.98  # and from which on they need not be
+FLAT = 1e-3  # sum of squares, grey levels²: nothing is there
 
 
 class SamePicture(BaseModel):
@@ -37,113 +45,177 @@ class SamePicture(BaseModel):
     short_px: int = Field(
         8, ge=3, le=1000, description="images with a shorter side are compared exactly only"
     )
-    correlation: float = Field(0.85, gt=0, lt=1, description="least correlation of the pixels, 0 to 1")
+    correlation: float = Field(0.7, gt=0, lt=1, description="least correlation of the pixels, 0 to 1")
+    smooth: float = Field(
+        0.93, gt=0, lt=1, description="least correlation of their averages over 3 x 3, 0 to 1"
+    )
     detail: float = Field(0.2, ge=-1, lt=1, description="least correlation of what 3 x 3 averaging removes")
     gain: float = Field(1.3, ge=1, le=4, description="largest ratio of the contrasts of the two, either way")
     residual_levels: float = Field(
-        6.0, ge=0, le=64, description="largest difference left after 3 x 3 averaging: of 255 grey levels"
+        4.0, ge=0, le=64, description="largest difference left after 3 x 3 averaging: of 255 grey levels"
     )
     residual_share: float = Field(
-        0.02, gt=0, le=1, description="and that share of the peak difference to background on top"
+        0.03, gt=0, le=1, description="and that share of the peak difference to background on top"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How two images agree in their best pose and shift."""
+    """How two images agree in their best pose and shift; of many pairs, arrays [P]."""
 
-    correlation: float
-    gain: float  # b against a
-    residual: float  # grey levels
-    detail: float  # correlation of what averaging takes away: of copies, even the noise is alike
-    pose: int  # of b, as in descriptor.posed
+    correlation: np.ndarray  # of the pixels; 0 where no pose and shift reach the rule's
+    smooth: np.ndarray  # of the averages over 3 x 3 pixels
+    gain: np.ndarray  # of b's averages against a's
+    residual: np.ndarray  # grey levels
+    detail: np.ndarray  # correlation of what averaging takes away: of copies, even the noise is alike
+    peak: np.ndarray  # largest difference to background of the first image, grey levels
+    pose: np.ndarray  # of b, as in descriptor.posed; -1: none
 
 
-def agreement(a_HW: np.ndarray, b_HW: np.ndarray, poses: list[int], rule: SamePicture) -> Agreement | None:
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Differences to background of I images, one after the other."""
+
+    pixels: np.ndarray  # float32, grey levels; may be mapped from a file
+    start: np.ndarray  # [I] int64, where each begins
+    shape: np.ndarray  # [I, 2] int32, height and width
+
+
+def agreements(
+    a: Pictures,
+    b: Pictures,
+    a_P: np.ndarray,
+    b_P: np.ndarray,
+    poses_PK: np.ndarray,
+    rule: SamePicture,
+    threads: int = 1,
+) -> Agreement:
+    """`agreement` of P pairs of images; fastest where pairs of one `a` follow each other.
+
+    Args:
+        a_P, b_P: which image of a and b, int64.
+        poses_PK: those of b that are tried, int8; -1: none.
+        threads: at most so many work; the result does not depend on them.
+    """
+    numbers, pose = same_pictures(
+        a.pixels, a.start, a.shape, b.pixels, b.start, b.shape, a_P, b_P, poses_PK,
+        size_px=rule.size_px, shift_px=rule.shift_px, correlation=rule.correlation, threads=threads,
+    )  # fmt: skip
+    correlation, smooth, gain, residual, detail, peak = numbers.T
+    return Agreement(correlation, smooth, gain, residual, detail, peak, pose)
+
+
+def agreement(a_HW: np.ndarray, b_HW: np.ndarray, poses: list[int], rule: SamePicture) -> Agreement:
     """Compare the differences to background of two images.
 
     Args:
         a_HW, b_HW: float32, grey levels.
-        poses: those of b that are tried.
-
-    Returns:
-        The best agreement, or None where no pose fits the size or none reaches the rule's correlation.
+        poses: those of b that are tried; those that do not fit the size of a are passed over.
     """
-    best: Agreement | None = None
+    a_HW, peak = a_HW.astype(np.float64), np.abs(a_HW).max()
+    best, found = 0.0, (0.0, 0.0, 0.0, 0.0, 0.0, peak, -1)
     for pose in poses:
-        turned = posed(b_HW, pose)
+        turned = posed(b_HW, pose).astype(np.float64)
         if max(abs(turned.shape[0] - a_HW.shape[0]), abs(turned.shape[1] - a_HW.shape[1])) > rule.size_px:
             continue
-        found = _best_shift(a_HW, np.ascontiguousarray(turned), rule)
-        if found is not None and (best is None or found[0] > best.correlation):
-            best = Agreement(*found, pose)
-    return best
+        r, y, x = _best_shift(a_HW, turned, rule)
+        if r >= rule.correlation and r > best:
+            best, found = r, (r, *_judged(a_HW, turned, y, x, rule), peak, pose)
+    return Agreement(*(np.array(one) for one in found))
 
 
-def is_same(found: Agreement | None, rule: SamePicture, peak_levels: float, wide: bool) -> bool:
-    """Whether an agreement is good enough.
+def is_same(found: Agreement, rule: SamePicture, wide: np.ndarray) -> np.ndarray:
+    """Whether agreements are good enough: bool [P].
 
     Args:
-        peak_levels: largest difference to background of the first image.
-        wide: it has 16 bits, so its grey levels have no scale that is known.
+        wide: [P] bool; images of 16 bits, whose grey levels have no scale that is known.
     """
-    if found is None or found.correlation < rule.correlation:
-        return False
-    if found.detail < rule.detail or not 1 / rule.gain <= found.gain <= rule.gain:
-        return False
     # JPEG has 8 bits; in pictures of 16 as much as a JPEG of their own contrast may be left.
-    levels = rule.residual_levels * (peak_levels / 255 if wide else 1.0)
-    return found.residual <= levels + rule.residual_share * peak_levels
+    levels = rule.residual_levels * np.where(wide, found.peak / 255, 1.0)
+    same: np.ndarray = (
+        (found.correlation >= rule.correlation)
+        & (found.smooth >= rule.smooth)
+        & (found.detail >= rule.detail)
+        & (found.gain >= 1 / rule.gain)
+        & (found.gain <= rule.gain)
+        & (found.residual <= levels + rule.residual_share * found.peak)
+    )
+    return same
 
 
-def _best_shift(
-    a_HW: np.ndarray, b_HW: np.ndarray, rule: SamePicture
-) -> tuple[float, float, float, float] | None:
-    """Correlation, gain, residual and detail where b lies best on a."""
+def _margin(a_HW: np.ndarray, b_HW: np.ndarray, rule: SamePicture) -> tuple[int, int, int]:
+    """What stays aside of a at every edge, so that b can be shifted; height and width of the rest."""
     height, width = np.minimum(a_HW.shape, b_HW.shape).tolist()
     margin = min(rule.shift_px, (min(height, width) - 1) // 4)
-    a = a_HW[margin : height - margin, margin : width - margin]
-    centred = a - a.mean()
-    norm = float(np.sqrt(np.square(centred).sum()))
-    if norm < 1e-3:
-        return None
+    return margin, height - 2 * margin, width - 2 * margin
+
+
+def _best_shift(a_HW: np.ndarray, b_HW: np.ndarray, rule: SamePicture) -> tuple[float, int, int]:
+    """The best correlation, and where the window of b then begins: uphill from where the centres of both
+    agree; where nothing is there, from the middle; where that is not enough, everywhere."""
+    margin, height, width = _margin(a_HW, b_HW, rule)
+    a = a_HW[margin : margin + height, margin : margin + width]
     windows = sliding_window_view(b_HW, a.shape)
-    expected = [_centre(a_HW, axis) - _centre(b_HW, axis) for axis in (0, 1)]
-    start = [round(min(max(margin - e, 0), n - 1)) for e, n in zip(expected, windows.shape, strict=False)]
-    r, (y, x) = _search(centred, norm, windows, (start[0], start[1]))
-    if r < rule.correlation:
-        return None
-    b = windows[y, x]
-    gain = float((centred * b).sum()) / (norm * norm)
-    smooth_a, smooth_b = _smoothed(centred), _smoothed(b - b.mean())
-    residual = float(np.abs(smooth_b - gain * smooth_a).max())
-    return r, gain, residual, _cosine(centred - smooth_a, b - b.mean() - smooth_b)
-
-
-def _search(
-    centred: np.ndarray, norm: float, windows: np.ndarray, start: tuple[int, int]
-) -> tuple[float, tuple[int, int]]:
-    """The best correlation, and its place: uphill from the start; where that is not enough, everywhere."""
+    if not _variance(a) > FLAT:
+        return -1.0, 0, 0
+    expected = [_centre(b_HW, axis) - _centre(a_HW, axis) + margin for axis in (0, 1)]
+    last = [n - 1 for n in windows.shape[:2]]
+    starts = [tuple(round(min(max(e, 0), n)) for e, n in zip(expected, last, strict=True))]
+    starts.append((last[0] // 2, last[1] // 2))
     places = list(np.ndindex(*windows.shape[:2]))
-    known: dict[tuple[int, int], float] = {}
-    best = start
-    while True:
-        around = [p for p in places if abs(p[0] - best[0]) <= 1 and abs(p[1] - best[1]) <= 1]
-        known |= {p: _correlation(centred, norm, windows[p]) for p in around if p not in known}
-        top = max(known, key=lambda at: known[at])
-        if top == best or known[top] < HOPEFUL:
+    known: dict[tuple[int, ...], float] = {}
+
+    def top_of(tried: list[tuple[int, ...]]) -> tuple[int, ...]:
+        known.update({p: _correlation(a, windows[p]) for p in tried if p not in known})
+        return max(known, key=lambda at: known[at])
+
+    for top in starts:
+        best: tuple[int, ...] = (-1, -1)
+        while best != top:
+            best = top
+            top = top_of([p for p in places if max(abs(p[0] - best[0]), abs(p[1] - best[1])) <= 1])
+            if known[top] < HOPEFUL:
+                break
+        if known[top] >= HOPEFUL:
             break
-        best = top
     if HOPEFUL <= known[top] < CERTAIN:
-        known |= {p: _correlation(centred, norm, windows[p]) for p in places if p not in known}
-        top = max(known, key=lambda at: known[at])
-    return known[top], top
+        top = top_of(places)
+    return known[top], top[0], top[1]
 
 
-def _correlation(centred: np.ndarray, norm: float, window: np.ndarray) -> float:
-    b = np.ascontiguousarray(window).ravel()
-    variance = float(b @ b) - float(b.sum()) ** 2 / b.size
-    return float(centred.ravel() @ b) / (norm * float(np.sqrt(variance))) if variance > 1e-3 else 0.0
+def _judged(
+    a_HW: np.ndarray, b_HW: np.ndarray, y: int, x: int, rule: SamePicture
+) -> tuple[float, float, float, float]:
+    """smooth, gain, residual and detail where the window of b begins at y, x."""
+    margin, height, width = _margin(a_HW, b_HW, rule)
+    nine_a, nine_b = _nine(a_HW), _nine(b_HW)
+    of_a = np.s_[margin : margin + height, margin : margin + width]
+    of_b = np.s_[y : y + height, x : x + width]
+    a, b = nine_a[of_a], nine_b[of_b]
+    smooth = gain = 0.0
+    if _variance(a) > FLAT and _variance(b) > FLAT:
+        both = (a * b).sum() - a.sum() * b.sum() / a.size
+        smooth = both / (np.sqrt(_variance(a)) * np.sqrt(_variance(b)))
+        gain = both / _variance(a)
+    left = (b - b.sum() / b.size) - gain * (a - a.sum() / a.size)
+    fine_a, fine_b = 9 * a_HW[of_a] - a, 9 * b_HW[of_b] - b
+    lengths = np.sqrt(np.square(fine_a).sum()) * np.sqrt(np.square(fine_b).sum())
+    # Pictures without detail do not differ in it.
+    detail = (fine_a * fine_b).sum() / lengths if lengths > FLAT else 1.0
+    return smooth, gain, np.abs(left).max() / 9, detail
+
+
+def _variance(image: np.ndarray) -> float:
+    """Sum of squared differences to the mean."""
+    return float(np.square(image).sum() - image.sum() * image.sum() / image.size)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    variance = _variance(b)
+    if not variance > FLAT:
+        return 0.0
+    both = (a * b).sum() - a.sum() * b.sum() / a.size
+    return float(both / (np.sqrt(_variance(a)) * np.sqrt(variance)))
 
 
 def _centre(image: np.ndarray, axis: int) -> float:
@@ -153,15 +225,9 @@ def _centre(image: np.ndarray, axis: int) -> float:
     return float(energy @ np.arange(len(energy))) / total if total > 0 else len(energy) / 2
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """1 where neither has anything: pictures without detail do not differ in it."""
-    lengths = float(np.sqrt(np.square(a).sum()) * np.sqrt(np.square(b).sum()))
-    return float((a * b).sum()) / lengths if lengths > 1e-3 else 1.0
-
-
-def _smoothed(image: np.ndarray) -> np.ndarray:
-    """Averages over 3 x 3 pixels, edges repeated."""
+def _nine(image: np.ndarray) -> np.ndarray:
+    """Sums over 3 x 3 pixels, edges repeated."""
     padded = np.pad(image, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
-    smooth: np.ndarray = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
-    return smooth
+    nine: np.ndarray = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return nine

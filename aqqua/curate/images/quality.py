@@ -4,12 +4,14 @@ A threshold that means the same everywhere (px, shares) is a number in the confi
 focus, which depends on optics and noise, it is relative to the instrument: so many robust standard
 deviations (1.4826 times the median absolute deviation) of the logarithm below the median of its images of
 like size. The dataset is shuffled, so median and deviation come from a sample of blocks spread over it, at
-most SAMPLE images of an instrument. Flags are an opinion to weigh images by, not a verdict: nothing is
-dropped here.
+most SAMPLE images of an instrument. What looks like a bubble is one only where bubbles are in the water:
+the same ring of light is a protist under a microscope, so a flag also says which instruments it is for.
+Flags are an opinion to weigh images by, not a verdict: nothing is dropped here.
 
 Test: tests/curate/images/test_quality.py. Figures against labels of real images: bench/data/duplicates.py.
 """
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,11 @@ class QualityConfig(BaseModel):
         ge=0,
         description="`blurred`: edges softer than is typical by so many deviations",
     )
+    blurred_instruments: tuple[str, ...] = Field(
+        ("*", "!CPICS*", "!DSPC*", "!Planktivore*", "!PWSSC*", "!SPC*"),
+        description="`blurred`: instruments it is for, as shell patterns; ! takes away, the last that fits "
+        "counts. Not dark-field colour, where transparent bodies have soft edges in focus",
+    )
     saturated_share: float = Field(
         0.02, gt=0, le=1, description="`saturated`: share of the box at black or white"
     )
@@ -55,6 +62,11 @@ class QualityConfig(BaseModel):
     )
     bubble_ring: float = Field(
         0.3, gt=0, le=1, description="`bubble`: and the centre is so much weaker than a ring"
+    )
+    bubble_instruments: tuple[str, ...] = Field(
+        ("UVP*",),
+        description="`bubble`: instruments it is for, as blurred_instruments. Profilers that take air down; "
+        "in a flow cell or on a scanner bright rings are organisms, as FlowCam's round protists",
     )
     glint_round: float = Field(
         0.3, gt=0, le=1, description="`bubble` too: a saturated spot that is round to this degree"
@@ -78,8 +90,12 @@ def write_quality(dataset: Dataset, signatures: Columns, out: Path, config: Qual
     """
     typical = typical_edges(dataset, signatures)
     counts = dict.fromkeys(FLAGS, 0)
-    facts: dict[str, object] = {"config": config.model_dump(), "typical_log_edge": typical}
-    facts["images"] = counts
+    facts: dict[str, object] = {
+        "config": config.model_dump(mode="json"),
+        "made_from": {"signatures": signatures.sha256},
+        "typical_log_edge": typical,
+        "images": counts,
+    }
 
     def table_of(block: int) -> pa.Table:
         table = signatures.block(block, list(MEASURES))
@@ -87,7 +103,7 @@ def write_quality(dataset: Dataset, signatures: Columns, out: Path, config: Qual
         sizes = dataset.sizes(block)
         names = np.array(sizes.instrument_names, object)[sizes.instrument]
         blur = blur_of(values["edge"], names, typical)
-        masks = flag_masks(values, blur, config)
+        masks = flag_masks(values, blur, names, config)
         for name, mask in masks.items():
             counts[name] += int(mask.sum())
         flags = [[name for name in FLAGS if masks[name][i]] for i in range(len(table))]
@@ -105,18 +121,33 @@ def write_quality(dataset: Dataset, signatures: Columns, out: Path, config: Qual
 
 
 def flag_masks(
-    values: dict[str, np.ndarray], blur: np.ndarray, config: QualityConfig
+    values: dict[str, np.ndarray], blur: np.ndarray, instrument: np.ndarray, config: QualityConfig
 ) -> dict[str, np.ndarray]:
-    """Which images get which flag: name -> [I] bool, in the order of FLAGS."""
+    """Which images get which flag: name -> [I] bool, in the order of FLAGS.
+
+    Args:
+        instrument: name of each image's.
+    """
     hollow = (values["round"] >= config.bubble_round) & (values["ring"] >= config.bubble_ring)
     glint = (values["round"] >= config.glint_round) & (values["saturated"] >= config.saturated_share)
     return {
         "tiny": values["box_long_px"] < config.tiny_px,
-        "blurred": blur > config.blurred_deviations,
+        "blurred": (blur > config.blurred_deviations) & _among(instrument, config.blurred_instruments),
         "saturated": values["saturated"] >= config.saturated_share,
-        "bubble": (values["box_long_px"] >= config.bubble_px) & (hollow | glint),
+        "bubble": (values["box_long_px"] >= config.bubble_px)
+        & (hollow | glint)
+        & _among(instrument, config.bubble_instruments),
         "burnt_in": values["burnt_in"] >= config.burnt_in_rows,
     }
+
+
+def _among(instrument: np.ndarray, patterns: tuple[str, ...]) -> np.ndarray:
+    """Which images are of an instrument that a flag is for: [I] bool."""
+    chosen = {}
+    for name in set(instrument.tolist()):
+        fitting = [one for one in patterns if fnmatchcase(name, one.removeprefix("!"))]
+        chosen[name] = bool(fitting) and not fitting[-1].startswith("!")
+    return np.array([chosen[name] for name in instrument.tolist()], bool)
 
 
 Typical = dict[str, tuple[float, float]]  # instrument -> median, deviation of log edge

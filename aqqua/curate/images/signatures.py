@@ -3,15 +3,14 @@
 Columns `signatures`, a row per image: a hash and a small picture that say what it looks like in whatever
 pose (descriptor.py), two moments that flips, turns and small shifts leave as they are, and numbers of
 quality (measures.py). About 330 bytes an image before compression. Each part is signed by itself, by any
-process, and the result does not depend on how many there are; memory is that of one block of pixels a
-process.
+process of any machine (aqqua/spread.py), and the result does not depend on how many there are; memory is that
+of one block of pixels a process.
 
 Test: tests/curate/images/test_signatures.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,12 @@ import pyarrow as pa
 
 from aqqua.curate.images.descriptor import GRID, LUMA, centred_picture, difference, perceptual_hash, quantised
 from aqqua.curate.images.measures import MEASURES, RING_CELLS, box_picture, measure, roundness
+from aqqua.spread import Engine, spread
 from aqqua.store.columns import Columns, ColumnsWriter, write_columns
 from aqqua.store.read import Block, Dataset
 
 KIND = "signatures"
-VERSION = 1
+ALGORITHM = 1  # goes up when the same pixels would get other signatures
 
 
 def _field(name: str, kind: pa.DataType, text: str) -> pa.Field:
@@ -41,23 +41,26 @@ FIELDS = [
 
 
 def write_signatures(
-    dataset: Dataset, out: Path, workers: int = 1, tell: Callable[[int, int], None] = lambda *_: None
+    dataset: Dataset,
+    out: Path,
+    engine: Engine | None = None,
+    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Columns:
     """Sign every image of a dataset.
 
     Args:
         out: new folder, of Columns `signatures`.
-        workers: processes; parts are dealt out to them.
+        engine: who works; parts are dealt out. None: this process.
         tell: called with the images done and all images, after each part.
 
     Raises:
         ValueError: the dataset is damaged, or there is something at `out`.
-        RuntimeError: the disk is full or failed.
+        RuntimeError: the disk is full or failed, Ray is asked for and not installed, or a worker died.
     """
-    facts = {"version": VERSION, "grid": GRID}
+    facts: dict[str, object] = {"algorithm": ALGORITHM, "grid": GRID, "config": {}, "made_from": {}}
     with write_columns(out, dataset, KIND, FIELDS, facts, "signatures") as writer:
         done = 0
-        for rows in _signed_parts(writer, workers):
+        for rows in spread(_SignParts(writer), range(dataset.parts), engine or Engine()):
             done += rows
             tell(done, dataset.rows)
     return Columns.open(out, dataset, KIND)
@@ -103,18 +106,14 @@ def pictures_of(table: pa.Table) -> np.ndarray:
     return flat[column.offset * size : (column.offset + len(column)) * size].reshape(-1, GRID, GRID)
 
 
-def _signed_parts(writer: ColumnsWriter, workers: int) -> Iterator[int]:
-    parts: Iterable[int] = range(writer.dataset.parts)
-    if workers <= 1 or writer.dataset.parts == 1:
-        yield from (sign_part(writer, part) for part in parts)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        pending = [pool.submit(sign_part, writer, part) for part in parts]
-        try:
-            yield from (future.result() for future in as_completed(pending))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+@dataclass(frozen=True)
+class _SignParts:
+    """What travels to a worker."""
+
+    writer: ColumnsWriter
+
+    def __call__(self) -> Callable[[int], int]:
+        return lambda part: sign_part(self.writer, part)
 
 
 def sign_part(writer: ColumnsWriter, part: int) -> int:

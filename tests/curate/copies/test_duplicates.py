@@ -132,6 +132,15 @@ def test_result_depends_neither_on_the_shuffle_nor_on_buckets_and_tiles(tmp_path
     assert sum(v is not None for v in one.values()) == 28
 
 
+def test_the_columns_say_how_they_were_made(tmp_path):
+    dataset = hold(tmp_path / "data", [organism(1)])
+    signed = write_signatures(dataset, tmp_path / "signed")
+    config = DuplicateConfig(within="sample")
+    facts = write_duplicates(dataset, signed, tmp_path / "out", config, threads=2).facts
+    assert facts["made_from"] == {"signatures": signed.sha256}
+    assert DuplicateConfig.model_validate(facts["config"]) == config
+
+
 def test_embeddings_join_images_of_a_group(tmp_path):
     pictures = [organism(n) for n in range(6)]
     facts = [{"group": "a"}, {"group": "a"}, {"group": "b"}, {"group": "b"}, {"group": "c"}, {"group": "d"}]

@@ -1,10 +1,12 @@
 """Pixels of candidates on disk are those of the dataset."""
 
 import numpy as np
+import pytest
 from held_pictures import hold, organism
 
-from aqqua.curate.copies.looks import first_rows, spill_pixels
-from aqqua.curate.images.descriptor import difference
+from aqqua.curate.copies.looks import LOOK, candidates, first_rows, spill_pixels
+from aqqua.curate.copies.verify import SamePicture
+from aqqua.curate.images.descriptor import centred_picture, difference, posed, quantised
 
 
 def test_spilled_pixels_are_those_of_the_rows(tmp_path):
@@ -19,3 +21,39 @@ def test_spilled_pixels_are_those_of_the_rows(tmp_path):
         found, wide = pixels.of(row)
         assert np.array_equal(found, difference(block.pixels(i), block.sizes.background[i]))
         assert wide == (block.sizes.bits[i] == 16)
+
+
+def looks_of_pictures(pictures: list[np.ndarray]) -> np.ndarray:
+    looks = np.zeros(len(pictures), LOOK)
+    looks["row"] = looks["content"][:, 0] = np.arange(len(pictures))
+    for look, one in zip(looks, pictures, strict=True):
+        look["order"], look["short"], look["tall"] = (
+            max(one.shape),
+            min(one.shape),
+            one.shape[0] > one.shape[1],
+        )
+        look["mean"], look["deviation"] = one.mean(), one.std()
+        look["picture"] = quantised(centred_picture(one.astype(np.float32))[None])[0][0]
+    return looks
+
+
+@pytest.mark.parametrize("pose", range(8))
+def test_the_first_pose_of_a_pair_leads_back_whichever_is_named_first(pose):
+    a = organism(1)
+    pictures = [a, np.ascontiguousarray(posed(a, pose))]
+    looks = looks_of_pictures(pictures)
+    for left, right in ((0, 1), (1, 0)):
+        for by_content in (False, True):
+            (pair,) = candidates(looks[[left]], looks[[right]], False, SamePicture(), by_content)
+            assert pair["a"] == (0 if by_content else left)
+            assert np.array_equal(posed(pictures[pair["b"]], pair["poses"][0]), pictures[pair["a"]])
+
+
+def test_poses_that_do_not_fit_the_size_are_not_tried():
+    y, x = np.mgrid[:16, :16] - 7.5
+    long = np.kron(100 * np.exp(-(x * x + y * y) / 20), np.ones((2, 6)))  # its small picture is round
+    looks = looks_of_pictures([long, long[::-1] * 1.01, np.ascontiguousarray(long.T)])
+    pairs = candidates(looks, looks, True, SamePicture())
+    tried = {(p["a"], p["b"]): {one for one in p["poses"].tolist() if one >= 0} for p in pairs}
+    assert tried[0, 1] <= {0, 2, 5, 7}
+    assert tried[0, 2] <= {1, 3, 4, 6}

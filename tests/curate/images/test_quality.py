@@ -10,7 +10,7 @@ from aqqua.curate.images.signatures import write_signatures
 from aqqua.store.read import Dataset
 
 
-def flags(dataset: Dataset, **config: float) -> dict[str, object]:
+def flags(dataset: Dataset, **config: object) -> dict[str, object]:
     scratch = dataset.path.with_name("made")
     signed = write_signatures(dataset, scratch / "signatures")
     return column(write_quality(dataset, signed, scratch / "quality", QualityConfig(**config)), "flags")
@@ -49,6 +49,34 @@ def test_each_flag_is_given_where_it_belongs_and_nowhere_else(tmp_path):
     ordinary = [given[f"image{i}"] for i in range(len(special), len(pictures))]
     assert sum(bool(one) for one in ordinary) <= 8  # softer than most by chance
     assert set(special) == set(FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "bubble", "blurred"),
+    [("UVP5hd", True, True), ("FlowCam", False, True), ("PWSSC", False, False), ("SPC", False, False)],
+)
+def test_bubbles_and_blur_are_flagged_only_where_that_is_what_they_are(tmp_path, instrument, bubble, blurred):
+    pictures = [disc(60, 24, 17), softened(organism(202), 60), *(softened(organism(n), 1) for n in range(60))]
+    dataset = hold(tmp_path / "data", pictures, [{"instrument": instrument}] * len(pictures))
+    given = flags(dataset)
+    assert ("bubble" in given["image0"]) == bubble
+    assert ("blurred" in given["image1"]) == blurred
+    assert any("blurred" in one for one in given.values()) == blurred
+
+
+def test_instruments_of_a_flag_are_patterns_of_which_the_last_counts(tmp_path):
+    facts = [{"instrument": name} for name in ("FlowCam", "ZooScan")]
+    dataset = hold(tmp_path / "data", [disc(60, 24, 17), disc(60, 24, 16)], facts)
+    given = flags(dataset, bubble_instruments=("*", "!Zoo*"))
+    assert [given[f"image{i}"].count("bubble") for i in range(2)] == [1, 0]
+
+
+def test_the_columns_say_how_they_were_made(tmp_path):
+    dataset = hold(tmp_path / "data", [organism(1)])
+    signed = write_signatures(dataset, tmp_path / "signed")
+    facts = write_quality(dataset, signed, tmp_path / "quality", QualityConfig()).facts
+    assert facts["made_from"] == {"signatures": signed.sha256}
+    assert QualityConfig.model_validate(facts["config"]) == QualityConfig()
 
 
 def test_a_white_background_is_not_saturation(tmp_path):

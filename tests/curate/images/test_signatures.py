@@ -6,6 +6,7 @@ import pytest
 from held_pictures import column, hold, organism
 
 from aqqua.curate.images.signatures import FIELDS, KIND, pictures_of, sign_part, write_signatures
+from aqqua.spread import Engine
 from aqqua.store.columns import Columns, write_columns
 
 
@@ -44,8 +45,8 @@ def test_one_image_is_a_dataset(tmp_path):
 def test_parts_may_be_signed_by_any_number_of_processes_in_any_order(tmp_path):
     dataset = hold(tmp_path / "data", [organism(n, 20) for n in range(70)], block_rows=2)
     assert dataset.parts > 1
-    one = write_signatures(dataset, tmp_path / "one", workers=1)
-    two = write_signatures(dataset, tmp_path / "two", workers=2)
+    one = write_signatures(dataset, tmp_path / "one")
+    two = write_signatures(dataset, tmp_path / "two", Engine(workers=2))
     with write_columns(tmp_path / "last", dataset, KIND, FIELDS, {}, "test") as writer:
         assert sum(sign_part(writer, part) for part in reversed(range(dataset.parts))) == 70
     last = Columns.open(tmp_path / "last", dataset, KIND)
@@ -57,6 +58,8 @@ def test_parts_may_be_signed_by_any_number_of_processes_in_any_order(tmp_path):
 def test_the_columns_say_what_they_are(tmp_path):
     dataset = hold(tmp_path / "data", [organism(1)])
     write_signatures(dataset, tmp_path / "out")
+    facts = Columns.open(tmp_path / "out", dataset, KIND).facts
+    assert (facts["algorithm"], facts["config"], facts["made_from"]) == (1, {}, {})
     schema = pq.read_schema(tmp_path / "out" / dataset.part_name(0))
     assert all(schema.field(field.name).metadata[b"description"] for field in FIELDS)
     with pytest.raises(ValueError, match="must hold weights, got signatures"):

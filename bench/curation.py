@@ -1,0 +1,116 @@
+"""The tables of curation in bench/README.md: clusters, copies, balance."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+Table = tuple[str, tuple[str, ...], list[tuple[object, ...]]]  # a sentence, the head, the body
+COPIES_BAR, BALANCE_BAR, RESIDENT_BAR_MB = 0.99, 2.0, 4000
+LEAST_VECTORS = 10**8  # of the bar of memory
+
+
+def tables(folder: Path) -> Iterator[Table]:
+    """Of the newest rows of each kind."""
+    curate = _rows(folder / "curate.jsonl")
+    for row in [row for row in curate if row["kind"] == "beside"][-1:]:
+        yield _beside(row)
+    for row in [row for row in curate if row["kind"] == "large"][-1:]:
+        yield _large(row)
+    for row in _rows(folder / "duplicates.jsonl")[-1:]:
+        yield _copies(row)
+    balance = {row["mix"]: row for row in _rows(folder / "curate_balance.jsonl")}
+    if balance:
+        yield _balance(list(balance.values()))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():  # not measured yet
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _made(row: Row) -> str:
+    return f"`{row['command']}`, commit {row['commit'][:10]}"
+
+
+def _beside(row: Row) -> Table:
+    body = [
+        (
+            one["width"],
+            f"{one['clusters']:,}",
+            f"{one['ours']:,}",
+            *_times(one),
+            f"{one['same_as_faiss']:.2%}",
+        )
+        for one in row["assign"]
+    ]
+    head = ("width", "clusters", "ours, vectors/s a core", "× faiss", "× scikit-learn", "same label as faiss")
+    sentence = (
+        f"Nearest centroids, float32, one thread each, in turns ({_made(row)}). Mean squared distance after "
+        f"{row['quality']['iterations']} iterations from one start: ours {row['quality']['ours']:.3f}, faiss "
+        f"{row['quality']['faiss_from_our_start']:.3f}, scikit-learn "
+        f"{row['quality']['sklearn_from_our_start']:.3f}; each from its own start "
+        f"{row['quality']['ours']:.2f}, {row['quality']['faiss']:.2f}, {row['quality']['sklearn']:.2f}. "
+        f"3·10⁹ images × 384: {'; '.join(' '.join(line.split()) for line in row['cost_of_3e9'])}."
+    )
+    return sentence, head, body
+
+
+def _times(one: Row) -> tuple[str, str]:
+    return f"{one['of_faiss']:.2f}", f"{one['of_sklearn_predict']:.2f}"
+
+
+def _large(row: Row) -> Table:
+    met = row["peak_resident_mb"] < RESIDENT_BAR_MB and row["vectors"] >= LEAST_VECTORS
+    seconds = " + ".join(f"{row[f'{name}_s']:g}" for name in ("train", "assign"))
+    body = [
+        (
+            f"{row['vectors']:,} × {row['width']}", f"{row['clusters']:,}", f"{row['sampled']:,}",
+            f"{row['peak_resident_mb']:,} MB", seconds, f"{row['assign_vectors_s']:,}",
+            f"{row['purity']:.3f}", "yes" if met else "**no**",
+        )
+    ]  # fmt: skip
+    head = ("vectors", "clusters", "trained on", "peak resident", "train + assign, s", "vectors/s", "purity",
+            "bar met")  # fmt: skip
+    sentence = f"Bar: 10⁸ vectors of 64 numbers clustered in less than 4 GB ({_made(row)})."
+    return sentence, head, body
+
+
+def _copies(row: Row) -> Table:
+    kinds = sorted({kind for one in row["rows"] for kind in one["found"]})
+    body = [
+        (
+            one["dataset"], f"{one['images']:,}", one["of_each"],
+            *(f"{one['found'][kind]:.3f}" for kind in kinds), one["natural_pairs"],
+            "yes" if min(one["found"].values()) >= COPIES_BAR else "**no**",
+        )
+        for one in row["rows"]
+    ]  # fmt: skip
+    sentence = (
+        f"Planted copies found among real images, all in one group; bar {COPIES_BAR:.0%} of each kind, 0.1 % "
+        f"false pairs ({_made(row)})."
+    )
+    return sentence, ("set", "images", "copies of each kind", *kinds, "other pairs", "bar met"), body
+
+
+def _balance(rows: list[Row]) -> Table:
+    body = [
+        (
+            row["mix"], name, one["uniform"], one["weighted"], f"{one['ratio']:.2f}",
+            "{:.2f}–{:.2f}".format(*one["ratio_95"]),
+            f"{one['five_largest_uniform']:.0%} → {one['five_largest_weighted']:.0%}",
+            ("yes" if one["ratio"] >= BALANCE_BAR else "**no**") if row["mix"] == "natural" else "",
+        )
+        for row in rows
+        for name, one in row["of"].items()
+    ]  # fmt: skip
+    head = ("mix", "embeddings", "uniform", "weighted", "ratio", "95 %", "five largest classes", "bar met")
+    commands = "; ".join(_made(row) for row in rows)
+    return (
+        f"Effective number of classes (e to the entropy) under the weights, made without labels; bar "
+        f"{BALANCE_BAR:g} × uniform at natural imbalance ({commands}).",
+        head,
+        body,
+    )

@@ -1,0 +1,116 @@
+"""Curation from end to end, as a user runs it: embed, curate, pretrain with the weights, again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aqqua.cli import curating, main
+from aqqua.curate.pipeline import STAGES, CurateConfig
+from aqqua.store.columns import Columns
+from aqqua.store.read import Dataset
+from aqqua.store.weights import SamplingWeights
+
+SMALL = "clusters.hierarchy.members=[10,4]"
+
+
+@pytest.fixture(scope="module")
+def embeddings(tiny_run, sample_dataset, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("embeddings") / "embeddings"
+    assert main(["embed", str(tiny_run), "--data", str(sample_dataset), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def curated(sample_dataset, embeddings, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("curation") / "curated"
+    assert main(command(sample_dataset, out, embeddings)) == 0
+    return out
+
+
+def command(dataset: Path, out: Path, embeddings: Path, *more: str) -> list[str]:
+    return ["curate", str(dataset), "--out", str(out), "--embeddings", str(embeddings), SMALL, *more]
+
+
+def test_every_stage_stands_beside_the_dataset(curated, sample_dataset):
+    dataset = Dataset.open(sample_dataset)
+    made = {"signatures", "duplicates", "quality", "clusters", "weights"}
+    assert {path.name for path in curated.iterdir()} == {*made, curating.REPORT}
+    for stage in made:
+        assert Columns.open(curated / stage, dataset, stage).verify() == []
+    assert SamplingWeights.open(curated, dataset).total == pytest.approx(dataset.rows, rel=1e-6)
+
+
+def test_what_was_made_is_kept_and_what_differs_is_refused(curated, sample_dataset, embeddings, capsys):
+    before = {path: path.stat().st_mtime_ns for path in curated.rglob("*.parquet")}
+    assert main([*command(sample_dataset, curated, embeddings), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["made"] == []
+    assert {path: path.stat().st_mtime_ns for path in curated.rglob("*.parquet")} == before
+    assert main(command(sample_dataset, curated, embeddings, "quality.tiny_px=20")) == 2
+    assert "quality must be of the same settings and columns" in capsys.readouterr().err
+
+
+def test_a_stage_that_is_gone_is_made_again_and_the_same(
+    curated, sample_dataset, embeddings, tmp_path, capsys
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(curated, copy)
+    shutil.rmtree(copy / "weights")
+    (copy / curating.REPORT).unlink()
+    assert main([*command(sample_dataset, copy, embeddings, "--only", "weights"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["made"] == ["weights"]
+    for path in (curated / "weights").iterdir():
+        assert (copy / "weights" / path.name).read_bytes() == path.read_bytes()
+    assert (copy / curating.REPORT).read_bytes() == (curated / curating.REPORT).read_bytes()
+
+
+def test_nothing_near_an_evaluation_set_is_trained_on(sample_dataset, tmp_path):
+    """The set itself is the evaluation: all of it is near."""
+    out = tmp_path / "curated"
+    arguments = ["curate", str(sample_dataset), "--out", str(out), "--evaluation", str(sample_dataset)]
+    assert main([*arguments, "--only", "signatures", "contamination"]) == 0
+    dataset = Dataset.open(sample_dataset)
+    near = Columns.open(out / "contamination", dataset, "contamination")
+    assert all(
+        all(near.block(b, ["near_evaluation"])["near_evaluation"].to_pylist()) for b in range(dataset.blocks)
+    )
+    report = json.loads((out / "contamination.json").read_text())
+    assert report
+    assert main([*arguments, "--only", "weights"]) == 2  # no image is left
+
+
+def test_what_is_missing_is_named(sample_dataset, tmp_path, capsys):
+    arguments = ["curate", str(sample_dataset), "--out", str(tmp_path / "out"), "--only"]
+    for stage, message in (
+        ("clusters", "give --embeddings"),
+        ("contamination", "give --evaluation"),
+        ("quality", "run --only signatures first"),
+    ):
+        assert main([*arguments, stage]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["curate", str(sample_dataset), "--out", str(tmp_path / "x"), "weights.max_repeat=3"]) == 2
+    assert "max_repeats" in capsys.readouterr().err
+
+
+def test_a_run_is_trained_with_the_weights_and_no_others(curated, sample_dataset, tmp_path, capsys):
+    sizes = ["model.width=32", "model.layers=2", "model.heads=2", "objective.head.prototypes=64"]
+    run = [
+        "pretrain",
+        "configs/sample.yaml",
+        f"data.path={sample_dataset}",
+        f"run={tmp_path / 'run'}",
+        *sizes,
+    ]
+    run += ["train.tensorboard=false", "data.lanes=1"]
+    assert main([*run, f"data.weights={curated}", "train.images=40"]) == 0
+    capsys.readouterr()
+    assert main([*run, "train.images=80"]) == 2
+    assert "weights" in capsys.readouterr().err
+
+
+def test_settings_are_printed_and_the_verb_knows_the_stages(sample_dataset, tmp_path, capsys):
+    assert main(["curate", str(sample_dataset), "--out", str(tmp_path), SMALL, "--print-config"]) == 0
+    assert "members:\n    - 10\n    - 4\n" in capsys.readouterr().out
+    assert curating._STAGES == STAGES
+    assert set(CurateConfig.model_fields) <= set(STAGES)
