@@ -18,8 +18,12 @@ def tables(folder: Path) -> Iterator[Table]:
         yield _beside(row)
     for row in [row for row in curate if row["kind"] == "large"][-1:]:
         yield _large(row)
-    for row in _rows(folder / "duplicates.jsonl")[-1:]:
-        yield _copies(row)
+    copies = [{**one, "of": row} for row in _rows(folder / "duplicates.jsonl") for one in row["rows"]]
+    planted = {one["dataset"]: one for one in copies if "found" in one}  # the newest of each set
+    if planted:
+        yield _copies(list(planted.values()))
+    for one in [one for one in copies if "whole" in one][-1:]:
+        yield _whole(one)
     balance = {row["mix"]: row for row in _rows(folder / "curate_balance.jsonl")}
     if balance:
         yield _balance(list(balance.values()))
@@ -78,21 +82,29 @@ def _large(row: Row) -> Table:
     return sentence, head, body
 
 
-def _copies(row: Row) -> Table:
-    kinds = sorted({kind for one in row["rows"] for kind in one["found"]})
+def _copies(rows: list[Row]) -> Table:
+    kinds = sorted({kind for one in rows for kind in one["found"]})
     body = [
         (
             one["dataset"], f"{one['images']:,}", one["of_each"],
             *(f"{one['found'][kind]:.3f}" for kind in kinds), one["natural_pairs"],
             "yes" if min(one["found"].values()) >= COPIES_BAR else "**no**",
         )
-        for one in row["rows"]
+        for one in rows
     ]  # fmt: skip
+    commands = "; ".join(dict.fromkeys(_made(one["of"]) for one in rows))
     sentence = (
         f"Planted copies found among real images, all in one group; bar {COPIES_BAR:.0%} of each kind, 0.1 % "
-        f"false pairs ({_made(row)})."
+        f"false pairs ({commands})."
     )
     return sentence, ("set", "images", "copies of each kind", *kinds, "other pairs", "bar met"), body
+
+
+def _whole(one: Row) -> Table:
+    head = ("set, one group", "images/s a core", "candidates", "pairs/s", "pairs/s of the specification")
+    numbers = (one["images_per_s"], one["candidates"], one["pairs_per_s"], one["pairs_per_s_python"])
+    body = [(one["whole"], *(f"{number:,}" for number in numbers))]
+    return f"Near duplicates of a whole dataset ({_made(one['of'])}).", head, body
 
 
 def _balance(rows: list[Row]) -> Table:
