@@ -220,8 +220,8 @@ def same_pictures(
     """How well P pairs of images agree: numbers [P, 6] and the pose of each pair.
 
     Specification, and the meaning of the numbers: agreement and Agreement of aqqua.curate.copies.verify.
-    Equal to it bit for bit where pixels are whole numbers to 255, else within 1e-5 of correlations and of the
-    peak.
+    Equal to it bit for bit where pixels are whole numbers to 255, else within 1e-5 of correlations and
+    of the peak.
 
     Args:
         a_pixels, a_start, a_shape: images one after the other, where each begins, height and width.

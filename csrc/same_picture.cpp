@@ -1,7 +1,7 @@
 // How well pairs of images agree, pixel by pixel, in their best pose and shift.
 // Specification: aqqua/curate/copies/verify.py, agreement.
-// Sums of products are of float32 in 16 lanes, at most 256 terms each before they go into a double: exact where
-// pixels are whole numbers to 255, so grey images of 8 bits give the bits of the specification.
+// Sums of products are of float32 in 16 lanes, at most 256 terms each before they go into a double: exact
+// where pixels are whole numbers to 255, so grey images of 8 bits give the bits of the specification.
 // Test: tests/curate/copies/test_same_picture.py. Timing: bench/data/duplicates.py.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -119,7 +119,7 @@ AQQUA_HOT void nine(const Picture &image, double *column, double *out) {
 
 typedef double Lanes8 __attribute__((vector_size(64)));
 
-constexpr int kSums = 8;  // of a row: sums over 3 x 3 of a, b, their products aa, ab, bb, and those of the detail
+constexpr int kSums = 8;  // of a row: 3 x 3 of a, b, their products aa, ab, bb, and those of the detail
 
 // Adds a row of what is compared to the sums; `nine_a` and `nine_b` are the sums over 3 x 3 pixels.
 AQQUA_HOT void add_sums(const double *nine_a, const double *nine_b, const float *a, const float *b, int width,
@@ -265,7 +265,8 @@ private:
         known_.assign(size_t(windows_down_) * size_t(windows_right_), kUnknown);
         top_ = -2;
         const Centre b = centre_of(b_);
-        climb(start(b.down - centre_a_.down, windows_down_), start(b.right - centre_a_.right, windows_right_));
+        climb(start(b.down - centre_a_.down, windows_down_),
+              start(b.right - centre_a_.right, windows_right_));
         if (top_ < kHopeful) climb((windows_down_ - 1) / 2, (windows_right_ - 1) / 2);
         if (top_ >= kHopeful && top_ < kCertain)
             for (int y = 0; y < windows_down_; ++y)
@@ -309,7 +310,8 @@ private:
                         columns_.data());
             }
             double sum = 0, squares = 0;
-            for (int x = 0; x < columns_of_a_; ++x) sum += scratch_[size_t(x)], squares += columns_[size_t(x)];
+            for (int x = 0; x < columns_of_a_; ++x)
+                sum += scratch_[size_t(x)], squares += columns_[size_t(x)];
             for (int x = 0; x < windows_right_; ++x) {
                 if (x > 0) {
                     const size_t gone = size_t(x - 1), come = size_t(x + columns_of_a_ - 1);
@@ -338,8 +340,8 @@ private:
         double sums[kSums] = {};
         for (int y = 0; y < rows_of_a_; ++y) {
             const int64_t at_a = at_of_a(y), at_b = int64_t(y + y0) * b_.width + x0;
-            add_sums(&nine_a_[size_t(at_a)], &nine_b_[size_t(at_b)], a_.at + at_a, b_.at + at_b, columns_of_a_,
-                     sums);
+            add_sums(&nine_a_[size_t(at_a)], &nine_b_[size_t(at_b)], a_.at + at_a, b_.at + at_b,
+                     columns_of_a_, sums);
         }
         const auto [a, b, aa, ab, bb, fine_aa, fine_ab, fine_bb] = sums;
         const double n = pixels(), variance_a = aa - a * a / n, variance_b = bb - b * b / n;

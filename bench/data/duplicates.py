@@ -14,8 +14,8 @@ Where labels name what flags are about (badfocus, bubble, artifacts), precision 
 against them. Images per second of processor time of one process.
 
 --whole searches a whole dataset as it is: processor time of candidates and of comparing pixels, by one
-thread, and that of the specification in Python on every hundredth pair. --synthetic: candidates among N
-made descriptors of one group and like sizes, one in a hundred a copy of another, and how time grows with N.
+thread, and that of the specification in Python on every hundredth pair. --synthetic: candidates among N made
+descriptors of one group and like sizes, one in a hundred a copy of another, and how time grows with N.
 Appends a JSON line to bench/results/cpu/duplicates.jsonl.
 """
 

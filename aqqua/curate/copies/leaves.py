@@ -8,12 +8,12 @@ hold no pair, so nothing is lost.
 
 Of the records in leaves that are not ruled out, each is then held against the box by itself.
 
-Cost of a cell of n records: O(n log n) to split; (n / LEAF)² / 2 tests of boxes; and products of features
-of each leaf with the records left over. Sizes, means and contrasts that spread widely against their bounds
-rule out all but a number that does not grow with n. Pictures rule out little: they differ in many
-directions at once, a little in each, so of images alike in size, mean and contrast about a fifth to a
-quarter is left, and the square remains (bench/data/duplicates.py --synthetic). Memory: 4 (5 + DIRECTIONS)
-bytes a record of the cell, twice while they are sorted, and 8 for its place.
+Cost of a cell of n records: O(n log n) to split; (n / LEAF)² / 2 tests of boxes; and products of features of
+each leaf with the records left over. Sizes, means and contrasts that spread widely against their bounds rule
+out all but a number that does not grow with n. Pictures rule out little: they differ in many directions at
+once, a little in each, so of images alike in size, mean and contrast about a fifth to a quarter is left, and
+the square remains (bench/data/duplicates.py --synthetic). Memory: 4 (5 + DIRECTIONS) bytes a record of the
+cell, twice while they are sorted, and 8 for its place.
 
 Test: tests/curate/copies/test_leaves.py. Figures: bench/data/duplicates.py --synthetic.
 """
@@ -70,7 +70,7 @@ def near_tiles(records: np.ndarray, places: np.ndarray, rule: SamePicture) -> It
 
 
 def _touch(low_K: np.ndarray, high_K: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which of n boxes, low and high [n, K], may hold a record within all bounds of one in a box: bool."""
+    """Which of n boxes [n, K] may hold a record within all bounds of one in the first box: [n] bool."""
     gap = np.maximum(low - high_K, low_K - high)
     touches: np.ndarray = (gap <= 1 + SLACK).all(axis=1)
     square = np.square(np.maximum(gap[touches][:, -DIRECTIONS:], 0)).sum(axis=1)

@@ -3,16 +3,17 @@
 Two crops of one picture, one of them flipped, turned, cut a pixel aside, brightened by some per cent or
 compressed again, differ by noise without form: averaged over 3 x 3 pixels it nearly vanishes. Two animals
 that look alike differ in form, by many grey levels somewhere, however high their correlation is. So these
-must hold: a correlation of the pixels, a higher one of the averages, and a bound on the largest difference
-of the averages that is left after a gain and an offset are taken out. JPEG takes from a thin faint line
-what is fine in it, so the pixels of such a copy agree little (0.72) where its averages still do (0.95).
-Averages at the edge of what is compared are of the images' own neighbours: repeated edges would nearly
-double the noise there.
+must hold: a correlation of the pixels, a higher one of the averages, and a bound on the largest difference of
+the averages that is left after a gain and an offset are taken out. JPEG takes from a thin faint line what is
+fine in it, so the pixels of such a copy agree little (0.72) where its averages still do (0.95). Averages at
+the edge of what is compared are of the images' own neighbours: repeated edges would add noise there.
 
-Measured on real images of six instruments: in copies compressed as JPEG of quality 75 the largest
-difference left is at most 4 grey levels and 0.03 of the contrast for 99.8 % of them; in the most alike
-pairs of different organisms, thin lines of contrast 20 to 52, it is at least 6 levels, and 15 to 48 where
-the contrast is 200. Recall and false pairs: bench/data/duplicates.py.
+Measured on real images of seven sets: in copies compressed as JPEG of quality 75 the largest difference left
+is at most 4 grey levels and 0.03 of the contrast for at least 99.7 % of each set; in the most alike pairs of
+different organisms, of correlations below 0.94 and thin lines of contrast 20 to 52, it is at least 6 levels,
+and 15 to 48 where the contrast is 200. What is brightened until white clips leaves more, at correlations
+above 0.98.
+Recall and false pairs: bench/data/duplicates.py.
 
 `agreement` is the specification; `agreements` does the same to many pairs in C++ (csrc/same_picture.cpp), bit
 for bit where pixels are whole numbers to 255, else within 1e-5.
@@ -53,6 +54,9 @@ class SamePicture(BaseModel):
     gain: float = Field(1.3, ge=1, le=4, description="largest ratio of the contrasts of the two, either way")
     residual_levels: float = Field(
         4.0, ge=0, le=64, description="largest difference left after 3 x 3 averaging: of 255 grey levels"
+    )
+    residual_levels_alike: float = Field(
+        6.0, ge=0, le=64, description="the same where the pixels' correlation is at least 0.98"
     )
     residual_share: float = Field(
         0.03, gt=0, le=1, description="and that share of the peak difference to background on top"
@@ -131,7 +135,9 @@ def is_same(found: Agreement, rule: SamePicture, wide: np.ndarray) -> np.ndarray
         wide: [P] bool; images of 16 bits, whose grey levels have no scale that is known.
     """
     # JPEG has 8 bits; in pictures of 16 as much as a JPEG of their own contrast may be left.
-    levels = rule.residual_levels * np.where(wide, found.peak / 255, 1.0)
+    alike = found.correlation >= CERTAIN
+    levels = np.where(alike, rule.residual_levels_alike, rule.residual_levels)
+    levels = levels * np.where(wide, found.peak / 255, 1.0)
     same: np.ndarray = (
         (found.correlation >= rule.correlation)
         & (found.smooth >= rule.smooth)

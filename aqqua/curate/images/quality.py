@@ -5,8 +5,8 @@ focus, which depends on optics and noise, it is relative to the instrument: so m
 deviations (1.4826 times the median absolute deviation) of the logarithm below the median of its images of
 like size. The dataset is shuffled, so median and deviation come from a sample of blocks spread over it, at
 most SAMPLE images of an instrument. What looks like a bubble is one only where bubbles are in the water:
-the same ring of light is a protist under a microscope, so a flag also says which instruments it is for.
-Flags are an opinion to weigh images by, not a verdict: nothing is dropped here.
+the same ring of light is a protist under a microscope, so a flag may say which instruments it is for. Flags
+are an opinion to weigh images by, not a verdict: nothing is dropped here.
 
 Test: tests/curate/images/test_quality.py. Figures against labels of real images: bench/data/duplicates.py.
 """
