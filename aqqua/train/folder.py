@@ -1,4 +1,7 @@
-"""A run's folder: one process at a time, and what it says of itself. Test: tests/train/test_run_folder.py, test_run.py."""
+"""A run's folder: one process at a time, and what it says of itself.
+
+Test: tests/train/test_run_folder.py, test_run.py.
+"""
 
 import errno
 import fcntl
