@@ -7,7 +7,6 @@ from typing import Any
 from aqqua.cli.verb import add_engine, add_verb, answer
 
 _STAGES = ("signatures", "duplicates", "quality", "contamination", "clusters", "weights")
-REPORT = "report.html"
 
 
 def add_curate(verbs: Any) -> None:
@@ -35,7 +34,7 @@ def add_curate(verbs: Any) -> None:
     )
     parser.add_argument("--config", type=Path, help="YAML file (default: every key's default)")
     parser.add_argument("--only", nargs="+", choices=_STAGES, default=[], help="these stages alone")
-    parser.add_argument("--no-report", action="store_true", help=f"without {REPORT}")
+    parser.add_argument("--no-report", action="store_true", help="without report.html")
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
     add_engine(parser)
 
@@ -44,7 +43,7 @@ def _run_curate(parsed: argparse.Namespace) -> int:
     import sys
 
     from aqqua.config import load_config, to_yaml
-    from aqqua.curate.pipeline import CurateConfig, Curation, curate, facts_of
+    from aqqua.curate.pipeline import REPORT, CurateConfig, Curation, curate, facts_of
     from aqqua.progress import Bar
     from aqqua.spread import Engine
     from aqqua.store.read import Dataset
@@ -71,15 +70,16 @@ def _run_curate(parsed: argparse.Namespace) -> int:
             made = curate(job, parsed.only, tell)
         if not ranks.first:
             return 0
-    facts = facts_of(job)
-    if (
-        "weights" in facts
-        and not parsed.no_report
-        and (any(made.values()) or not (job.out / REPORT).exists())
-    ):
-        _write_report(job)
-    values = {"out": str(parsed.out), "made": [name for name in made if made[name]], "facts": facts}
-    answer(parsed, values, _lines(parsed.out, made, facts))
+    facts, classes = facts_of(job), None
+    new = any(made.values()) or not (parsed.out / REPORT).exists()
+    if "weights" in facts and new and not parsed.no_report:
+        classes = _write_report(job)
+    values = {
+        "out": str(parsed.out), "made": [name for name in made if made[name]], "effective_classes": classes,
+        "facts": facts,
+    }  # fmt: skip
+    report = [f"look at         {parsed.out / REPORT}"] if (parsed.out / REPORT).exists() else []
+    answer(parsed, values, [*_lines(parsed.out, made, facts), *_of_classes(classes), *report])
     return 0
 
 
@@ -92,17 +92,35 @@ def _device(local_rank: int) -> Any:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def _write_report(job: Any) -> None:
-    from aqqua.curate.pipeline import STAGES
+def _write_report(job: Any) -> tuple[float, float] | None:
+    """Effective number of classes, before and after; None without labels."""
+    from aqqua.curate.pipeline import REPORT, STAGES
     from aqqua.explore.curation import write_curation_page
     from aqqua.progress import Bar
 
     folders = {stage: job.folder(stage) for stage in STAGES if job.folder(stage).exists()}
     (job.out / REPORT).unlink(missing_ok=True)  # of what was there before
     with Bar("curate: report", job.dataset.rows, "images") as bar:
-        write_curation_page(
+        numbers = write_curation_page(
             job.dataset, folders, job.out / REPORT, job.evaluation, lambda done, _all: bar.update(done)
         )
+    classes = numbers.by.get("class")
+    return classes.effective() if classes is not None and classes.images else None
+
+
+def _of_classes(classes: tuple[float, float] | None) -> list[str]:
+    if classes is None:
+        return []
+    before, after = classes
+    found = [
+        f"{'classes':14} effective number {before:.1f} of images, {after:.1f} of uses (labels had no say)"
+    ]
+    if after < before:
+        found.append(
+            f"{'':14} fewer than before: a set that is level already, or embeddings that are too weak for "
+            "clusters; see docs/curation.md before training on these weights"
+        )
+    return found
 
 
 def _lines(out: Path, made: dict[str, bool], facts: dict[str, Any]) -> list[str]:
@@ -112,6 +130,11 @@ def _lines(out: Path, made: dict[str, bool], facts: dict[str, Any]) -> list[str]
         if stage in facts:
             counts = ", ".join(f"{count} {name}" for name, count in facts[stage]["images"].items())
             found.append(f"{stage:14} {counts}")
+    for flag, names in facts.get("quality", {}).get("not_looked_for", {}).items():
+        if names:
+            found.append(
+                f"{'':14} {flag} is not looked for in {', '.join(names)} (quality.{flag}_instruments)"
+            )
     if "clusters" in facts:
         sizes = ", ".join(map(str, facts["clusters"]["clusters"]))
         found.append(f"{'clusters':14} {sizes} (finest first)")
@@ -120,6 +143,9 @@ def _lines(out: Path, made: dict[str, bool], facts: dict[str, Any]) -> list[str]
         unused = ", ".join(f"{count} {why}" for why, count in weights["unused"].items() if count)
         found.append(f"{'weights':14} mean {weights['mean_weight']:.3f}, most {weights['max_weight']:.3g}")
         found.append(f"{'weight 0':14} {unused or 'none'}")
+        without = [stage for stage in _STAGES[1:-1] if stage not in weights["made_from"]]
+        if without:
+            found.append(f"{'made without':14} {', '.join(without)}")
         for name, numbers in weights["effective"].items():
             found.append(
                 f"{'effective':14} {numbers['images']:.1f} {name} of images, {numbers['uses']:.1f} of uses"

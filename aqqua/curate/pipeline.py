@@ -11,7 +11,7 @@ the stage it was in. Test: tests/curate/test_pipeline.py.
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from aqqua.store.read import Dataset
 from aqqua.train.ranks import Ranks
 
 STAGES = ("signatures", "duplicates", "quality", "contamination", "clusters", "weights")
+REPORT = "report.html"
 OF_EVALUATION = "signatures-of-evaluation"  # beside the stages: columns of the evaluation set
 CONTAMINATION_REPORT = "contamination.json"
 Tell = Callable[[str, int, int], None]  # stage, done, in all
@@ -110,6 +111,7 @@ def curate(job: Curation, only: Collection[str] = (), tell: Tell = lambda *_: No
         ValueError: a stage lacks what it needs, was made otherwise before, or columns are damaged.
         RuntimeError: the disk is full or failed, or a worker died.
     """
+    job.ranks.on_first(partial(_check, job))
     made = {}
     for stage in [stage for stage in STAGES if stage in (only or job.stages)]:
         if stage not in job.stages:
@@ -123,6 +125,20 @@ def curate(job: Curation, only: Collection[str] = (), tell: Tell = lambda *_: No
     return made
 
 
+def _check(job: Curation) -> None:
+    """All that can be known before hours of work."""
+    if job.out.exists():
+        ours = {*STAGES, OF_EVALUATION, CONTAMINATION_REPORT, REPORT}
+        there = {path.name for path in job.out.iterdir()}
+        strange = [name for name in there - ours if ".partial-" not in name]
+        if strange:
+            raise ValueError(
+                f"curate: --out must be a new folder or an earlier curation, got {job.out}, which holds "
+                f"{min(strange)}; choose another --out"
+            )
+    _ = job.embeddings, job.evaluation_embeddings
+
+
 def _is_made(job: Curation, stage: str) -> bool:
     """Whether a stage's folder holds what it would be made to hold."""
     if not job.folder(stage).exists():
@@ -134,12 +150,21 @@ def _is_made(job: Curation, stage: str) -> bool:
         wanted["config"] = json.loads(config.model_dump_json())
     changed = [name for name, value in wanted.items() if facts.get(name) != value]
     if changed:
-        what = "settings" if changed == ["config"] else "columns"
+        what = "; ".join(_differences(facts.get(changed[0]), wanted[changed[0]], stage)) or "others"
         raise ValueError(
-            f"curate: {job.folder(stage)} must be of the same settings and columns, got it made of other "
-            f"{what}; remove it (and what was made from it), or give another --out"
+            f"curate: {job.folder(stage)} must be of the same settings and columns, got {what}; remove that "
+            "folder and those made from it, or give another --out"
         )
     return True
+
+
+def _differences(was: Any, now: Any, name: str) -> Iterator[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted(was.keys() | now.keys()):
+            yield from _differences(was.get(key), now.get(key), f"{name}.{key}")
+    elif was != now:
+        short = [str(value)[:12] if isinstance(value, str) else value for value in (was, now)]
+        yield f"{name} was {short[0]}, now {short[1]}"
 
 
 def _sources(job: Curation, stage: str) -> dict[str, str]:

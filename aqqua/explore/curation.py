@@ -83,8 +83,8 @@ def write_curation_page(
     out: Path,
     evaluation: Dataset | None = None,
     tell: Callable[[int, int], None] = lambda *_: None,
-) -> int:
-    """Write the page to a new file; returns its bytes, at most some 10 million.
+) -> Numbers:
+    """Write the page to a new file, of at most some 10 million bytes; returns what it says.
 
     Args:
         dataset: that was curated.
@@ -111,7 +111,7 @@ def write_curation_page(
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("xb") as file:
         file.write(data)
-    return len(data)
+    return numbers
 
 
 def _choose(dataset: Dataset, numbers: Numbers, evaluation: Dataset) -> Chosen:

@@ -212,4 +212,6 @@ def _dataset(run: RunOf, config: Path, ranks: int, home: Path) -> Path:
             f"launch: data.lanes must be a multiple of the {ranks} ranks, got {lanes}; "
             f"set data.lanes={-(-lanes // ranks) * ranks}, or change --nodes or --gpus-per-node"
         )
+    if data.weights is not None:
+        _there("data.weights", data.weights, home)
     return _there("dataset", data.path, home)

@@ -213,6 +213,12 @@ class Columns:
 
 def _read_manifest(path: Path) -> _Manifest:
     file = path / MANIFEST
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise ValueError(
+            f"columns: {path} must be a folder of columns, got {found}; aqqua embed makes one where --out is "
+            "not named .parquet"
+        )
     if not file.is_file():
         raise ValueError(
             f"columns: a folder of columns must hold {MANIFEST}, got {path}; make one, for instance with "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aqqua.cli import curating, main
-from aqqua.curate.pipeline import STAGES, CurateConfig
+from aqqua.curate.pipeline import REPORT, STAGES, CurateConfig
 from aqqua.store.columns import Columns
 from aqqua.store.read import Dataset
 from aqqua.store.weights import SamplingWeights
@@ -36,7 +36,7 @@ def command(dataset: Path, out: Path, embeddings: Path, *more: str) -> list[str]
 def test_every_stage_stands_beside_the_dataset(curated, sample_dataset):
     dataset = Dataset.open(sample_dataset)
     made = {"signatures", "duplicates", "quality", "clusters", "weights"}
-    assert {path.name for path in curated.iterdir()} == {*made, curating.REPORT}
+    assert {path.name for path in curated.iterdir()} == {*made, REPORT}
     for stage in made:
         assert Columns.open(curated / stage, dataset, stage).verify() == []
     assert SamplingWeights.open(curated, dataset).total == pytest.approx(dataset.rows, rel=1e-6)
@@ -48,7 +48,31 @@ def test_what_was_made_is_kept_and_what_differs_is_refused(curated, sample_datas
     assert json.loads(capsys.readouterr().out)["made"] == []
     assert {path: path.stat().st_mtime_ns for path in curated.rglob("*.parquet")} == before
     assert main(command(sample_dataset, curated, embeddings, "quality.tiny_px=20")) == 2
-    assert "quality must be of the same settings and columns" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "quality must be of the same settings and columns" in said
+    assert "quality.tiny_px was 10.0, now 20.0" in said
+
+
+def test_what_stands_in_the_way_is_told_before_any_work(sample_dataset, embeddings, tmp_path, capsys):
+    wrong = tmp_path / "out"
+    for out in (sample_dataset, embeddings):  # an output that is something else
+        assert main(["curate", str(sample_dataset), "--out", str(out)]) == 2
+        assert "must be a new folder or an earlier curation" in capsys.readouterr().err
+    for path, message in ((tmp_path / "nothere", "got nothing"), (sample_dataset, "must hold _columns.json")):
+        assert main(command(sample_dataset, wrong, path)) == 2
+        assert message in capsys.readouterr().err
+    assert not wrong.exists()
+
+
+def test_the_answer_says_what_it_was_made_without_and_where_to_look(sample_dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["curate", str(sample_dataset), "--out", str(out), "--only", "signatures", "quality"]) == 0
+    assert "bubble is not looked for in " in capsys.readouterr().out
+    assert main(["curate", str(sample_dataset), "--out", str(out), "--only", "weights"]) == 0
+    said = capsys.readouterr().out
+    assert "made without   duplicates, contamination, clusters" in said
+    assert f"look at         {out / REPORT}" in said
+    assert "classes        effective number" in said
 
 
 def test_a_stage_that_is_gone_is_made_again_and_the_same(
@@ -57,12 +81,12 @@ def test_a_stage_that_is_gone_is_made_again_and_the_same(
     copy = tmp_path / "copy"
     shutil.copytree(curated, copy)
     shutil.rmtree(copy / "weights")
-    (copy / curating.REPORT).unlink()
+    (copy / REPORT).unlink()
     assert main([*command(sample_dataset, copy, embeddings, "--only", "weights"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["made"] == ["weights"]
     for path in (curated / "weights").iterdir():
         assert (copy / "weights" / path.name).read_bytes() == path.read_bytes()
-    assert (copy / curating.REPORT).read_bytes() == (curated / curating.REPORT).read_bytes()
+    assert (copy / REPORT).read_bytes() == (curated / REPORT).read_bytes()
 
 
 def test_nothing_near_an_evaluation_set_is_trained_on(sample_dataset, tmp_path):

@@ -44,8 +44,7 @@ def folders(dataset, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def page(dataset, folders, tmp_path_factory) -> str:
     out = tmp_path_factory.mktemp("page") / "page.html"
-    size = write_curation_page(dataset, folders, out)
-    assert size == out.stat().st_size
+    write_curation_page(dataset, folders, out)
     return out.read_text(encoding="utf-8")
 
 
@@ -250,8 +249,8 @@ def test_real_images_through_the_real_stages(real_data, tmp_path):
     config = WeightsConfig.model_validate({"cap": {"labels": True}})
     facts = make_weights(dataset, tmp_path / "weights", config, folders)
     folders |= {"weights": tmp_path / "weights", "signatures": tmp_path / "signatures"}
-    size = write_curation_page(dataset, folders, tmp_path / "page.html")
-    assert size < 10_000_000
+    write_curation_page(dataset, folders, tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 10_000_000
     found = sections((tmp_path / "page.html").read_text())
     unused = words(found["summary"])
     assert all(f"{count} {reason}" in unused for reason, count in facts["unused"].items() if count)

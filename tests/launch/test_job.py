@@ -58,6 +58,7 @@ def test_part_of_a_node_takes_its_share_of_memory(home):
             "multiple of the 8 ranks, got 20; set data.lanes=24, or change --nodes or --gpus-per-node",
         ),
         ({"overrides": ("data.path=nowhere",)}, "the dataset must be there .*, got .*/nowhere; check it"),
+        ({"overrides": ("data.weights=nowhere",)}, "the data.weights must be there .*/nowhere; check it"),
         (
             {"sweep": ("data.path=data/isiis,nowhere",)},
             "the dataset must be there .*, got .*/nowhere; check it",

@@ -90,7 +90,10 @@ def write_quality(dataset: Dataset, signatures: Columns, out: Path, config: Qual
     """
     typical = typical_edges(dataset, signatures)
     counts = dict.fromkeys(FLAGS, 0)
+    there = np.array(sorted(dataset.manifest["instruments"]), object)
+    asked = {"blurred": config.blurred_instruments, "bubble": config.bubble_instruments}
     facts: dict[str, object] = {
+        "not_looked_for": {flag: there[~_among(there, of)].tolist() for flag, of in asked.items()},
         "config": config.model_dump(mode="json"),
         "made_from": {"signatures": signatures.sha256},
         "typical_log_edge": typical,
