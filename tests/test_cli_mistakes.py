@@ -114,7 +114,7 @@ MISTAKES = {
     "embed of no dataset": ("embed {p}/trained --data {p}/empty --out {p}/x", "must hold dataset.json"),
     "embed into a file": (
         "embed {p}/trained --data {p}/dataset --out {p}/there.safetensors",
-        "must not exist yet",
+        "must be a new or empty folder",
     ),
     "embed below a file": (
         "embed {p}/trained --data {p}/dataset --out {p}/there.safetensors/e.parquet",
