@@ -69,7 +69,7 @@ sanitize: $(VENV)/.dev
 	    --build-lib $(SANITIZED)
 	cd $(SANITIZED) && LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pytest -p no:cacheprovider \
-	    --rootdir $(CURDIR) $(addprefix $(CURDIR)/,tests/plan tests/render) \
+	    --rootdir $(CURDIR) $(addprefix $(CURDIR)/,tests/plan tests/render tests/curate/copies) \
 	    -k 'not loads_little_and_stays_small' $(PYTEST_ARGS)
 
 # What a run survives, in full (minutes); a short form of it is in `make test`. Writes docs/reliability.md.
