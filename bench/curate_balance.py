@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def main() -> None:
 def embedded(dataset: Dataset, folder: Path, mix: str, runs: list[Path]) -> Iterator[tuple[str, Columns]]:
     """Names and columns of embeddings, made where they are not there yet."""
     makers: dict[str, Callable[[], Features]] = {"pixels": lambda: principal(dataset)}
-    makers |= {run.name: lambda run=run: load_embedder(run) for run in runs}  # type: ignore[misc]
+    makers |= {run.name: partial(load_embedder, run) for run in runs}
     for name, make in makers.items():
         out = folder / f"{mix}-{name}"
         if not out.exists():

@@ -30,6 +30,7 @@ from aqqua.train.settings import PretrainConfig, TrainConfig
 from aqqua.train.zero_config import ZeroConfig
 
 STAGES = (1, 2, 3)
+_DEFAULT = ZeroConfig()
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def plain(train: TrainConfig | None = None) -> Engine:
     return Engine("plain", 4, 4, sums, 8, 2, frozenset(), 4 if small else 8, in_order=in_order)
 
 
-def zero(stage: int, config: ZeroConfig = ZeroConfig()) -> Engine:  # noqa: B008
+def zero(stage: int, config: ZeroConfig = _DEFAULT) -> Engine:
     """A stage of ZeRO with the other settings of a config."""
     divided = ("optimizer", "gradients", "weights")[:stage]
     teacher = ("teacher",) if stage == 3 else ()

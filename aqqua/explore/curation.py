@@ -30,7 +30,7 @@ from aqqua.explore.curation_sections import (
 )
 from aqqua.explore.curation_tables import count
 from aqqua.explore.curation_walls import Frames, find_rows, labels_at, read_pictures
-from aqqua.explore.page import POLICY, STYLE, plain
+from aqqua.explore.page import STYLE, document, plain
 from aqqua.store.read import Dataset
 from aqqua.store.weights import KIND, SamplingWeights
 
@@ -152,28 +152,9 @@ def curation_page(name: str, page: Page) -> str:
         for key, text, write in _SECTIONS
     ]
     links = "".join(f'<a href="#{key}">{text}</a>' for key, text, _ in _SECTIONS)
-    title = f"Curation of {plain(name)}"
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8"/>',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>',
-            '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
-            f"<title>{title}</title>",
-            f"<style>{STYLE}{_STYLE}</style>",
-            "</head>",
-            "<body>",
-            f"<h1>{title}</h1>",
-            f"<nav>{links}</nav>",
-            *sections,
-            f'<p class="facts">aqqua {__version__}.{_left_out(page.frames)}</p>',
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    version = f'<p class="facts">aqqua {__version__}.{_left_out(page.frames)}</p>'
+    body = [f"<nav>{links}</nav>", *sections, version]
+    return document(f"Curation of {plain(name)}", STYLE + _STYLE, body)
 
 
 def _left_out(frames: Frames) -> str:

@@ -7,7 +7,7 @@ Test: tests/explore/test_page.py.
 
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
@@ -112,6 +112,17 @@ def page(shown: Shown, dataset: str, config: PretrainConfig, visit: int) -> str:
     patch_px = config.model.patch_px
     sections = (_section(image, n, greys, patch_px) for n, image in enumerate(shown.images, 1))
     title = f"Views of {len(shown.images)} images of {plain(dataset)}"
+    return document(title, STYLE, [*_preface(shown, config, visit, greys), *sections])
+
+
+def document(title: str, style: str, body: Iterable[str]) -> str:
+    """A page that loads nothing and runs nothing.
+
+    Args:
+        title: of it, escaped; also its heading.
+        style: CSS.
+        body: its lines below the heading, escaped.
+    """
     return "\n".join(
         [
             "<!DOCTYPE html>",
@@ -121,12 +132,11 @@ def page(shown: Shown, dataset: str, config: PretrainConfig, visit: int) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>',
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
             f"<title>{title}</title>",
-            f"<style>{STYLE}</style>",
+            f"<style>{style}</style>",
             "</head>",
             "<body>",
             f"<h1>{title}</h1>",
-            *_preface(shown, config, visit, greys),
-            *sections,
+            *body,
             "</body>",
             "</html>",
             "",

@@ -41,9 +41,9 @@ def new_folder(out: Path, verb: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
         yield folder
-        _flush(folder)
+        _flush_all(folder)
         folder.rename(out)
-        _flush_folder(out.parent)
+        flush(out.parent)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         full = error.errno in _NO_SPACE
@@ -55,18 +55,14 @@ def new_folder(out: Path, verb: str) -> Iterator[Path]:
         raise
 
 
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            _flush_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _flush_folder(folder)
+def _flush_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Force a file's bytes, or a folder's names, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -8,7 +8,6 @@ does, it stops: a run never starts silently from scratch. Test: tests/train/test
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -22,6 +21,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from aqqua.store.new_folder import flush
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -70,11 +71,11 @@ def _write_checkpoint(folder: Path, final: Path, checkpoint: Checkpoint) -> None
         files = {name: _fingerprint(temporary / name) for name in (_TENSORS, _STATE)}
         manifest = {"format_version": FORMAT_VERSION, "step": checkpoint.step, "files": files}
         _write(temporary / MANIFEST, json.dumps({**manifest, "seal": _seal(manifest)}, indent=1))
-        _flush(temporary)
+        flush(temporary)
         if final.exists():  # broken: the new one takes its place
             final.rename(folder / f".partial-{uuid.uuid4().hex}")
         temporary.rename(final)
-        _flush(folder)
+        flush(folder)
     finally:
         _sweep(folder)
 
@@ -217,7 +218,7 @@ def _make_durable(folder: Path) -> None:
         return
     _make_durable(folder.parent)
     folder.mkdir(exist_ok=True)
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -225,18 +226,9 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # its own type, also for a full disk
         raise OSError(f"{path}: {error}") from error
-    _flush(path)
+    flush(path)
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """Force a file's bytes, or a folder's names, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(path)

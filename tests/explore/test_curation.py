@@ -32,19 +32,9 @@ SECTIONS = ["summary", "shares", "clusters", "duplicates", "quality", "contamina
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Dataset:
-    return make_dataset(tmp_path_factory.mktemp("curated") / "dataset")
-
-
-@pytest.fixture(scope="module")
-def folders(dataset, tmp_path_factory) -> dict[str, Path]:
-    return make_folders(tmp_path_factory.mktemp("columns"), dataset)
-
-
-@pytest.fixture(scope="module")
-def page(dataset, folders, tmp_path_factory) -> str:
+def page(curated_dataset, curated_folders, tmp_path_factory) -> str:
     out = tmp_path_factory.mktemp("page") / "page.html"
-    write_curation_page(dataset, folders, out)
+    write_curation_page(curated_dataset, curated_folders, out)
     return out.read_text(encoding="utf-8")
 
 
@@ -160,13 +150,13 @@ def test_what_is_never_used_is_said_and_long_tables_are_cut(tmp_path):
     assert by_class["the other 60"][:2] == ["60", "60.0 %"]
 
 
-def test_stages_that_were_not_run_are_named(dataset, folders, tmp_path):
+def test_stages_that_were_not_run_are_named(curated_dataset, curated_folders, tmp_path):
     for name in ("clusters", "duplicates", "quality", "contamination"):
-        given = {kind: path for kind, path in folders.items() if kind != name}
-        write_curation_page(dataset, given, tmp_path / f"{name}.html")
+        given = {kind: path for kind, path in curated_folders.items() if kind != name}
+        write_curation_page(curated_dataset, given, tmp_path / f"{name}.html")
         found = sections((tmp_path / f"{name}.html").read_text())
         assert {key for key in SECTIONS if "was not given to this report" in words(found[key])} == {name}
-    write_curation_page(dataset, {"weights": folders["weights"]}, tmp_path / "least.html")
+    write_curation_page(curated_dataset, {"weights": curated_folders["weights"]}, tmp_path / "least.html")
     assert list(sections((tmp_path / "least.html").read_text())) == SECTIONS
 
 
@@ -204,24 +194,24 @@ def test_nothing_is_fetched(page):
     assert 'name="viewport"' in page
 
 
-def test_the_same_columns_make_the_same_bytes(dataset, folders, page, tmp_path):
-    write_curation_page(dataset, folders, tmp_path / "new" / "again.html")
+def test_the_same_columns_make_the_same_bytes(curated_dataset, curated_folders, page, tmp_path):
+    write_curation_page(curated_dataset, curated_folders, tmp_path / "new" / "again.html")
     assert (tmp_path / "new" / "again.html").read_text(encoding="utf-8") == page
-    assert str(dataset.path.parent) not in page
+    assert str(curated_dataset.path.parent) not in page
     with pytest.raises(FileExistsError, match="must be new"):
-        write_curation_page(dataset, folders, tmp_path / "new" / "again.html")
+        write_curation_page(curated_dataset, curated_folders, tmp_path / "new" / "again.html")
     assert (tmp_path / "new" / "again.html").read_text(encoding="utf-8") == page
 
 
-def test_another_dataset_may_hold_the_evaluation(dataset, folders, tmp_path):
+def test_another_dataset_may_hold_the_evaluation(curated_dataset, curated_folders, tmp_path):
     """Its images are shown; ids that it lacks leave ours alone."""
     other = make_dataset(tmp_path / "dataset", lambda _: "theirs")
-    write_curation_page(dataset, folders, tmp_path / "page.html", evaluation=other)
+    write_curation_page(curated_dataset, curated_folders, tmp_path / "page.html", evaluation=other)
     section = sections((tmp_path / "page.html").read_text())["contamination"]
     assert words(section).count("theirs") == 2
     assert "used" not in words(next(f for f in section.iter("figure") if "theirs" in words(f)))
     lacking = make_dataset(tmp_path / "lacking", prefix="x")
-    write_curation_page(dataset, folders, tmp_path / "alone.html", evaluation=lacking)
+    write_curation_page(curated_dataset, curated_folders, tmp_path / "alone.html", evaluation=lacking)
     section = sections((tmp_path / "alone.html").read_text())["contamination"]
     assert "not at hand" in words(section)
     assert sorted(image.get("alt") for image in section.iter("img")) == ["made/0", "made/1"]

@@ -1,31 +1,18 @@
 """What the page of a curation says in numbers, against counts by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_curation import IMAGES, cluster, copy_of, make_dataset, make_folders, rows_of, weight
+from made_curation import IMAGES, cluster, copy_of, rows_of, weight
 
 from aqqua.explore.curation_clusters import EXAMPLES, ClusterCounts
 from aqqua.explore.curation_numbers import Numbers, gather
-from aqqua.store.read import Dataset
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Dataset:
-    return make_dataset(tmp_path_factory.mktemp("curated") / "dataset")
-
-
-@pytest.fixture(scope="module")
-def folders(dataset, tmp_path_factory) -> dict[str, Path]:
-    return make_folders(tmp_path_factory.mktemp("columns"), dataset)
-
-
-@pytest.fixture(scope="module")
-def numbers(dataset, folders) -> Numbers:
-    return gather(dataset, folders)
+def numbers(curated_dataset, curated_folders) -> Numbers:
+    return gather(curated_dataset, curated_folders)
 
 
 def test_images_and_uses_by_everything(numbers):
@@ -60,8 +47,8 @@ def test_weight_0_by_its_first_reason(numbers):
     assert sum(numbers.unused.values()) == numbers.images - numbers.used
 
 
-def test_what_was_found(numbers, dataset):
-    row = rows_of(dataset)
+def test_what_was_found(numbers, curated_dataset):
+    row = rows_of(curated_dataset)
     assert numbers.kinds == {"near": 1, "exact": 2}
     assert numbers.pairs["near"] == [(row[4], "made/40")]
     assert sorted(numbers.pairs["exact"]) == sorted((row[i], f"made/{copy_of(i)}") for i in (5, 6))
@@ -71,7 +58,7 @@ def test_what_was_found(numbers, dataset):
     assert sorted(numbers.near_pairs) == sorted([(row[0], "made/70"), (row[1], "made/71")])
 
 
-def test_clusters_and_their_examples(numbers, dataset):
+def test_clusters_and_their_examples(numbers, curated_dataset):
     clusters = numbers.clusters
     assert clusters.images_K[:4].tolist() == [25, 0, 45, 30]
     assert clusters.uses_K[:4].tolist() == [44, 0, 19, 14.5]
@@ -82,7 +69,7 @@ def test_clusters_and_their_examples(numbers, dataset):
     assert [clusters.instrument[k] for k in (0, 2, 3)] == ["ISIIS", "UVP6", "UVP6"]
     assert clusters.labels[2] == {"snow": 30}
     assert numbers.capped == {3}
-    row = rows_of(dataset)
+    row = rows_of(curated_dataset)
     for k in (0, 2, 3):
         members = [i for i in range(IMAGES) if cluster(i) == k]
         assert clusters.at_random(k) == sorted(row[i] for i in members)[:EXAMPLES]
@@ -92,19 +79,19 @@ def test_clusters_and_their_examples(numbers, dataset):
     assert clusters.nearest(1) == clusters.at_random(1) == []
 
 
-def test_stages_may_be_missing_and_weights_carry_theirs(dataset, folders):
-    alone = gather(dataset, {"weights": folders["weights"]})
+def test_stages_may_be_missing_and_weights_carry_theirs(curated_dataset, curated_folders):
+    alone = gather(curated_dataset, {"weights": curated_folders["weights"]})
     assert alone.levels == alone.near == 0
     assert not alone.kinds
     assert not alone.flags
     assert alone.unused["other"] == 11
     assert alone.fact("clusters", "tree") is None
     with pytest.raises(ValueError, match=r"must be weights and maybe clusters.*got no weights"):
-        gather(dataset, {"clusters": folders["clusters"]})
+        gather(curated_dataset, {"clusters": curated_folders["clusters"]})
     with pytest.raises(ValueError, match="got thumbs"):
-        gather(dataset, {**folders, "thumbs": folders["clusters"]})
+        gather(curated_dataset, {**curated_folders, "thumbs": curated_folders["clusters"]})
     with pytest.raises(ValueError, match="must hold quality, got clusters"):
-        gather(dataset, {**folders, "quality": folders["clusters"]})
+        gather(curated_dataset, {**curated_folders, "quality": curated_folders["clusters"]})
 
 
 @settings(max_examples=40, deadline=None)

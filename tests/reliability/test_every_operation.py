@@ -164,7 +164,7 @@ def test_a_power_loss_at_any_operation_loses_nothing_acknowledged(tmp_path, full
     scenes = list(SCENES.values()) if full else [SCENES["one kept"]]
     draws = 30 if full else 1
     found = [lost_without_power(tmp_path / f"a{i}", scene, draws) for i, scene in enumerate(scenes)]
-    monkeypatch.setattr(checkpoint, "_flush", lambda _path: None)
+    monkeypatch.setattr(checkpoint, "flush", lambda _path: None)
     peer = [lost_without_power(tmp_path / f"b{i}", scene, draws) for i, scene in enumerate(scenes)]
     states, lost = (sum(column) for column in zip(*found, strict=True))
     of_peer, lost_by_peer = (sum(column) for column in zip(*peer, strict=True))
