@@ -50,8 +50,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"config: {path} must be a readable YAML file, got {error}; check the path"
+            f"config: {path} must be a readable YAML file, got {what}; check the path"
         ) from error
     if values is None:
         return {}

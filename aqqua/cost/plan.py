@@ -100,10 +100,10 @@ def _machines(
         asked += [(kind.gpu, count, kind.gpus_per_node) for count in possible]
         found += [line for line in in_the_way if line not in found]
     notes = [f"confirm on site: {what}" for what in question.confirm]
-    if nodes.is_range:
-        notes.append(
-            f"of {question.nodes} nodes, those that are there and whose GPUs divide data.lanes={lanes}"
-        )
+    counts = sorted({count for _, count, _ in asked})
+    if nodes.is_range and len(counts) < len(nodes.counts):
+        shown = ", ".join(map(str, counts)) or "none"
+        notes.append(f"of {question.nodes} nodes, those there whose GPUs divide data.lanes={lanes}: {shown}")
     return asked, found, notes
 
 
