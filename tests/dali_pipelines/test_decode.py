@@ -254,8 +254,8 @@ def test_no_memory_is_no_fault_of_the_file(monkeypatch):
 
 
 def test_threads_end_with_close():
-    def threads() -> int:
-        return len(list(Path("/proc/self/task").iterdir()))
+    def threads() -> set[str]:
+        return {task.name for task in Path("/proc/self/task").iterdir()}
 
     files = drawn_files()
     sizes, _ = sizes_of_files(files)
@@ -263,9 +263,9 @@ def test_threads_end_with_close():
     gc.collect()  # pipelines that failed before may still hang on their errors
     before = threads()
     decoder.decode(files, sizes)
-    assert threads() > before
+    assert threads() - before
     decoder.close()
-    assert threads() == before
+    assert not threads() - before  # fewer than before is fine: a library's idle thread may end
     assert decoder.decode(files, sizes).late == ()
 
 

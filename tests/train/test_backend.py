@@ -240,8 +240,8 @@ def test_what_cannot_serve_is_refused_before_anything_is_written(
 
 
 def test_a_feeder_leaves_no_thread_behind(make_config, tmp_path, kept, feeder):
-    def native_threads() -> int:
-        return len(list(Path("/proc/self/task").iterdir()))
+    def native_threads() -> set[str]:
+        return {task.name for task in Path("/proc/self/task").iterdir()}
 
     config = make_config(
         tmp_path, data={"path": kept, "backend": "dali", "renderer": "dali", "dali_threads": 4}
@@ -252,9 +252,9 @@ def test_a_feeder_leaves_no_thread_behind(make_config, tmp_path, kept, feeder):
     one = feeder(config)
     walk = one.steps(one.start(), 0)
     next(walk)
-    assert native_threads() > before + 4
+    assert len(native_threads() - before) > 4
     walk.close()
-    assert native_threads() == before
+    assert not native_threads() - before  # fewer than before is fine: a library's idle thread may end
     assert set(threading.enumerate()) == known
 
 
