@@ -8,6 +8,7 @@
 PYTHON     ?= python3
 VENV       ?= .venv
 TORCH_ARGS ?=
+TEST_PROCESSES ?= 2
 BIN        := $(VENV)/bin
 PIP        := $(BIN)/pip --disable-pip-version-check
 SOURCES    := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
@@ -43,8 +44,9 @@ demo-folder:
 	@test ! -e "$(DEMO)" || test -f "$(DEMO)/$(MARKER)" || { echo "make demo: DEMO must be new or the folder\
 	 of an earlier demo (with $(MARKER) in it), got $(DEMO); choose another DEMO=" >&2; exit 2; }
 
+# Two processes, each with whole files of tests, so that what a file shares is made once.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -244,7 +244,9 @@ def stop_rank_0(rank: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("meddle", "lost"), [(kill_rank_1, 1), (stop_rank_1, 1), (stop_rank_0, 0)], ids=lambda what: str(what)
+    ("meddle", "lost"),
+    [(kill_rank_1, 1), (stop_rank_1, 1), (stop_rank_0, 0)],
+    ids=lambda what: getattr(what, "__name__", str(what)),
 )
 def test_a_lost_rank_ends_the_others_in_time_and_is_named(make_config, tmp_path, meddle, lost):
     """Within the longest silence and two seconds from the step it was lost at."""
