@@ -1,4 +1,4 @@
-"""The verbs that use a trained model: embed, evaluate."""
+"""The verbs that use a trained model: embed, evaluate, leaderboard."""
 
 import argparse
 import json
@@ -88,4 +88,23 @@ def _run_evaluate(parsed: argparse.Namespace) -> int:
             json.dumps(result.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     answer(parsed, result.as_dict(), result.lines())
+    return 0
+
+
+def add_leaderboard(verbs: Any) -> None:
+    """Declare `aqqua leaderboard`."""
+    parser = add_verb(verbs, "leaderboard", _run_leaderboard, "entries of many models as one offline page",
+                      "aqqua leaderboard entries/ --out leaderboard.html")  # fmt: skip
+    parser.add_argument("entries", type=Path, nargs="+", help="files of aqqua evaluate --suite, or folders")
+    parser.add_argument("--out", type=Path, required=True, help="new file, named .html")
+
+
+def _run_leaderboard(parsed: argparse.Namespace) -> int:
+    from aqqua.explore.leaderboard.page import write_leaderboard
+
+    entries = write_leaderboard(parsed.entries, parsed.out)
+    size = parsed.out.stat().st_size
+    values = {"out": str(parsed.out), "entries": entries, "bytes": size}
+    what = "entry" if entries == 1 else "entries"
+    answer(parsed, values, [f"{parsed.out}: {entries} {what}, {size / 1e6:.1f} MB"])
     return 0

@@ -1,11 +1,14 @@
 """A curated dataset, made up, for the tests of the page of a curation."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from made_curation import make_dataset, make_folders
 
 from aqqua.store.read import Dataset
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluate"))  # made_entries
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""The leaderboard: entries of many models as one page that works offline."""
