@@ -39,6 +39,7 @@ from aqqua.train.backend import (
 )
 from aqqua.train.batch import Shape, make_batch
 from aqqua.train.side_stream import SideStream, hand_over
+from aqqua.train.spans import span
 from aqqua.train.weighted import images_per_epoch, training_weights
 
 PLANNED_LANES = 8  # from whose first packs the images of a step are estimated
@@ -145,9 +146,10 @@ class Feeder:
         """A step whose batches the device may still be making; in any thread."""
         self.reader.follow(self._coming(states))
         packs, after = [], {}
-        for number, packer in self.packers.items():
-            pack, after[number] = packer.next_pack(states[number])
-            packs.append(pack)
+        with span("plan"):
+            for number, packer in self.packers.items():
+                pack, after[number] = packer.next_pack(states[number])
+                packs.append(pack)
         late: list[LateImage] = []
         with self._side_stream.working():
             batches = [self._batch(pack, step, late) for pack in packs]
@@ -252,7 +254,8 @@ class Feeder:
 
     def _batch(self, pack: Pack, step: int, late: list[LateImage]) -> Batch:
         """The batch of a pack; images whose files fail are added to `late`."""
-        blocks = {number: self.reader.block(number) for number in _blocks_in(pack)}
+        with span("read"):
+            blocks = {number: self.reader.block(number) for number in _blocks_in(pack)}
         places = zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
         shape, render = self.shape, self._render
         if self._decoder is None:
@@ -261,7 +264,8 @@ class Feeder:
             pages, failed = self._decoder.pages(pack, [blocks[b].image(r) for b, r in places])
             late += failed
             render = self._decoder.renderer(render)
-        patches_NF = render(pack, pages, shape.patch_px, shape.channels, dtype=shape.dtype)
+        with span("render"):
+            patches_NF = render(pack, pages, shape.patch_px, shape.channels, dtype=shape.dtype)
         return make_batch(pack, patches_NF, shape, seed=self.seed, step=step, device=self.device)
 
 

@@ -18,6 +18,7 @@ from aqqua.train.gradients import GradientSum
 from aqqua.train.optim import apply_schedules, clip_gradients, ema_update
 from aqqua.train.ranks import Ranks
 from aqqua.train.schedule import Rates
+from aqqua.train.spans import span
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, per parameter; their names in a checkpoint
 Admits = Callable[[float, dict[str, float]], bool]  # total loss, gradient norms -> may the step be taken
@@ -111,7 +112,8 @@ class PlainEngine:
         summed = GradientSum(parameters, self.ranks, self.way, packs=len(packs))
         for pack in packs:
             losses = pack()
-            losses.total.backward()
+            with span("backward"):
+                losses.total.backward()
             summed.add(torch.stack([value.detach() for value in vars(losses).values()]))
         return Losses(*summed.finish())
 
@@ -119,13 +121,17 @@ class PlainEngine:
         """See `Engine`."""
         apply_schedules(self.optimizer, rates.lr, rates.weight_decay, rates.last_layer_lr)
         if self.fused is not None:  # this moves everything at once, or nothing if anything is not finite
-            norms = self.fused.step(losses.total, rates.momentum, self.max_norm)
+            with span("optimizer"):
+                norms = self.fused.step(losses.total, rates.momentum, self.max_norm)
             return norms, admits(float(losses.total), norms)
-        norms = clip_gradients(dict(self.model.student.named_children()), self.max_norm)
+        with span("optimizer"):
+            norms = clip_gradients(dict(self.model.student.named_children()), self.max_norm)
         taken = admits(float(losses.total), norms)
         if taken:
-            self.optimizer.step()
-            ema_update(self.model.teacher, self.model.student, rates.momentum)
+            with span("optimizer"):
+                self.optimizer.step()
+            with span("ema"):
+                ema_update(self.model.teacher, self.model.student, rates.momentum)
         return norms, taken
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:

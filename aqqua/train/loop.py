@@ -13,6 +13,7 @@ from aqqua.train.data import StepData
 from aqqua.train.folder import only_run
 from aqqua.train.headline import headline
 from aqqua.train.journal import Journal
+from aqqua.train.profile import profiling
 from aqqua.train.ranks import RankError, join
 from aqqua.train.rollback import mend
 from aqqua.train.run import Run, open_run
@@ -56,6 +57,7 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
             run.folder, run.ranks, gpu_of(run.device), train.grant_gpu_hours, journal.say, since_s=since_s
         ) as usage,
         closing(run.feeder.steps(run.lanes, run.step, say=journal.say, stop=lambda: bool(stop))) as steps,
+        profiling(run.config.profile, run.folder, run.ranks.rank, run.step, journal.say) as after_step,
     ):
         journal.say(headline(run))
         journal.progress(run.images)
@@ -78,6 +80,7 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
                 run.check_replicas()
             if _due(run.step, train.checkpoint_every):
                 run.save_if_possible(journal.say)
+            after_step()
         run.save()
         if cost := usage.last_line():
             journal.say(cost)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from aqqua.train.heartbeat import Heartbeat
+from aqqua.train.spans import span
 
 T = TypeVar("T")
 _FIRST_PORT, _PORTS = 20_000, 12_000  # below what Linux hands out by itself (32768 on)
@@ -192,7 +193,8 @@ class Ranks:
             self._heartbeat.calls += 1
         start_s = time.monotonic()
         try:
-            call()
+            with span("communicate"):
+                call()
         except RuntimeError as error:
             who = self._heartbeat.blame() if self._heartbeat is not None else "another rank"
             raise RankError(

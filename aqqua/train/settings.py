@@ -1,9 +1,9 @@
 """The config of a pretraining run: one model per room, composed."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import ObjectiveConfig
@@ -11,6 +11,7 @@ from aqqua.plan.masks import MaskConfig
 from aqqua.plan.view_config import ViewConfig
 from aqqua.train.data import DataConfig
 from aqqua.train.optim import OptimConfig
+from aqqua.train.profile import ProfileConfig
 from aqqua.train.schedule import TeacherConfig
 from aqqua.train.spike import SpikeConfig
 from aqqua.train.zero_config import ZeroConfig
@@ -102,6 +103,14 @@ class PretrainConfig(BaseModel):
     teacher: TeacherConfig = TeacherConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
+    profile: ProfileConfig | None = Field(
+        default=None, description="record a few steps for a profiler; true is the usual way, null none"
+    )
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _profile_on(cls, given: Any) -> Any:
+        return {True: {}, False: None}[given] if isinstance(given, bool) else given
 
     @model_validator(mode="after")
     def _zero_can(self) -> "PretrainConfig":

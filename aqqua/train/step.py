@@ -17,6 +17,7 @@ from aqqua.objective.ssl import Batch, Losses, TeacherLogits
 from aqqua.train.data import StepData
 from aqqua.train.run import Run
 from aqqua.train.schedule import Rates, rising
+from aqqua.train.spans import span
 
 ENTROPY_ROWS = 64  # of a pack: float32 probabilities of all of them are the [B, K] that kernels never store
 
@@ -53,12 +54,14 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     engine.clear()
     run.stragglers.forward()
     with _mixed_precision(run):
-        taught = [engine.teach(batch) for batch in data.batches]
+        with span("teacher"):
+            taught = [engine.teach(batch) for batch in data.batches]
         run.stragglers.exchange()
-        targets = run.model.targets(taught, rates.temperature, run.ranks.all_reduce)
+        with span("sinkhorn"):
+            targets = run.model.targets(taught, rates.temperature, run.ranks.all_reduce)
 
     def learn(batch: Batch, logits: TeacherLogits) -> Losses:
-        with _mixed_precision(run):
+        with span("student"), _mixed_precision(run):
             return engine.learn(batch, logits, targets, n_images, rates.koleo_weight)
 
     losses = engine.backward([partial(learn, *pair) for pair in zip(data.batches, taught, strict=True)])

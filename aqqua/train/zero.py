@@ -29,6 +29,7 @@ from aqqua.train.ranks import Ranks
 from aqqua.train.schedule import Rates
 from aqqua.train.sharded_teacher import ShardedTeacher
 from aqqua.train.shards import Shard, flats_of, gradients_of, put_together, shards_of
+from aqqua.train.spans import span
 from aqqua.train.zero_config import ZeroConfig, deepspeed_config
 
 # Gathered for a forward and let go after it, in stage 3.
@@ -87,7 +88,8 @@ class ZeroEngine:
             self._deepspeed.set_gradient_accumulation_boundary(number == len(packs) - 1)
             losses = pack()
             # DeepSpeed takes the mean over ranks; the shares are to be summed.
-            self._deepspeed.backward(losses.total * self.ranks.size, scale_wrt_gas=False)
+            with span("backward"):
+                self._deepspeed.backward(losses.total * self.ranks.size, scale_wrt_gas=False)
             row = torch.stack([value.detach() for value in vars(losses).values()])
             total = total.to(row.device) + row
         return Losses(*self.ranks.all_reduce(total))
@@ -111,9 +113,11 @@ class ZeroEngine:
                 min(self._max_norm / (norm + 1e-6), 1.0) if math.isfinite(norm) else 1.0
             )
         self.optimizer.taken = taken
-        self._deepspeed.step()
+        with span("optimizer"):
+            self._deepspeed.step()
         if taken:
-            self._follow(rates.momentum)
+            with span("ema"):
+                self._follow(rates.momentum)
         return norms, taken
 
     def _norms(self) -> dict[str, float]:
