@@ -201,6 +201,54 @@ def render(
 def render_simd() -> list[str]:
     """Instruction sets that render can use on this machine, the fastest first: avx512, avx2, plain."""
 
+def near_keys(
+    keys_BKR: NDArray[np.float32],
+    lines_NS: NDArray[np.float32],
+    rest_N: NDArray[np.float32],
+    *,
+    apart: int,
+    reach: float,
+    correlation: float,
+    first: int,
+    last: int,
+    threads: int = 1,
+) -> NDArray[np.int64]:
+    """Pairs of N rows whose keys are near and whose pictures may agree: [P, 2], by the first row, then the
+    second, which is the larger.
+
+    Args:
+        keys_BKR: K keys of rows, in leaves of 64; those of rows that the last leaf lacks are infinite.
+        lines_NS, rest_N: of the rows' pictures, as aqqua.curate.images.descriptor.spectra has them.
+        apart: of so many keys, each may differ by `reach`; the others may by that in length.
+        reach: finite, at least 0.
+        correlation: least one of two pictures in the best of eight poses; where what lies above the
+            frequencies of the lines could bring it about, the pair is kept.
+        first, last: leaves that the first rows are of, from one to before the other.
+        threads: at most so many work; the pairs do not depend on them.
+
+    Raises:
+        ValueError: an array has another type or shape, or a number is out of range.
+    """
+
+def pose_products(
+    a_IC: NDArray[np.uint8],
+    b_JC: NDArray[np.uint8],
+    a_P: NDArray[np.int64],
+    b_P: NDArray[np.int64],
+    *,
+    threads: int = 1,
+) -> NDArray[np.int32]:
+    """Sums of products of pictures of 16 x 16 bytes, of a with b in each of eight poses: [P, 8].
+
+    Args:
+        a_IC, b_JC: pictures, row after row.
+        a_P, b_P: which of them, of each pair; fastest where pairs of one `a` follow each other.
+        threads: at most so many work; the sums are exact.
+
+    Raises:
+        ValueError: an array has another type or shape, or a pair is of a picture that is not there.
+    """
+
 def same_pictures(
     a_pixels: NDArray[np.float32],
     a_start: NDArray[np.int64],

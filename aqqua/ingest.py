@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Literal
 
 from aqqua.instruments.detect import READERS, find
 from aqqua.instruments.ifcb_dashboard import dashboard_name, fetch_dashboard
@@ -26,6 +27,7 @@ def ingest_paths(
     seed: int = 0,
     keep_encoded: bool = False,
     workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
     command: str = "",
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
@@ -42,7 +44,8 @@ def ingest_paths(
         only: the one reader to use; None looks at the files.
         seed: of the shuffle.
         keep_encoded: hold original image files instead of pixels, where they can be (aqqua.store.write).
-        workers: decoding processes; None is one per core.
+        workers: decoding processes; None is one per core, and must not be with Ray.
+        engine: this machine, or a Ray cluster whose machines see inputs and output under the same names.
         command: how the dataset is made, kept in its manifest.
         progress: called with the stage, what is done and what there is in all: bins in the stage
             'download', images in the stages after it.
@@ -51,19 +54,25 @@ def ingest_paths(
     Raises:
         ValueError, FileNotFoundError: an input that is not there, an output that is, or an option
             out of range; the options are looked at before any input.
-        RuntimeError: the list of a dashboard's bins could not be fetched.
+        RuntimeError: the list of a dashboard's bins could not be fetched, or a worker on Ray died.
     """
-    _check(paths, out, options, only, workers)
+    _check(paths, out, options, only, workers, engine)
     options = _spelled(options, note)
     trees = _open_all(paths, out.with_name(out.name + ".download"), progress)
     found = ((tree, find(tree, options, only)) for tree in trees)
     return ingest(
-        found, out, seed=seed, keep_encoded=keep_encoded, workers=workers, progress=progress, command=command
-    )
+        found, out, seed=seed, keep_encoded=keep_encoded, workers=workers, engine=engine, progress=progress,
+        command=command,
+    )  # fmt: skip
 
 
 def _check(
-    paths: Sequence[str], out: Path, options: ReadOptions, only: str | None, workers: int | None
+    paths: Sequence[str],
+    out: Path,
+    options: ReadOptions,
+    only: str | None,
+    workers: int | None,
+    engine: str,
 ) -> None:
     """Mistakes that need no look at the inputs, so that nobody waits for a long listing to hear of them."""
     low, high = UM_PER_PX_RANGE
@@ -79,6 +88,10 @@ def _check(
         raise ValueError("ingest: a column map needs a table, got none; name it with --table")
     if workers is not None and workers < 1:
         raise ValueError(f"ingest: workers must be at least 1, got {workers}; leave it out for one per core")
+    if workers is None and engine != "local":
+        raise ValueError(
+            f"ingest: workers must be given with engine {engine}, got none; add --workers 16, say"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"ingest: the output must be a new or empty folder, got {out}; choose another --out")
     places = [path if "://" in path else str(Path(path).resolve()) for path in paths]

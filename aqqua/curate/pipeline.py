@@ -24,10 +24,12 @@ from aqqua.curate.balance.census import WeightsConfig
 from aqqua.curate.balance.evidence import STAGES as EVIDENCE
 from aqqua.curate.balance.weights import make_weights
 from aqqua.curate.clusters.assign import ClustersConfig, cluster_images
-from aqqua.curate.copies.contamination import ContaminationConfig, EvaluationSet, write_contamination
+from aqqua.curate.copies.contamination import ContaminationConfig, write_contamination
+from aqqua.curate.copies.contamination import sources as contamination_sources
 from aqqua.curate.copies.duplicates import DuplicateConfig, write_duplicates
+from aqqua.curate.copies.evaluation_set import EvaluationSet
 from aqqua.curate.images.quality import QualityConfig, write_quality
-from aqqua.curate.images.signatures import write_signatures
+from aqqua.curate.images.signatures import ALGORITHM, write_signatures
 from aqqua.spread import Engine
 from aqqua.store.columns import Columns
 from aqqua.store.read import Dataset
@@ -146,6 +148,8 @@ def _is_made(job: Curation, stage: str) -> bool:
     facts = Columns.open(job.folder(stage), job.dataset, stage).facts
     config = getattr(job.config, stage, None)
     wanted: dict[str, Any] = {"made_from": _sources(job, stage)}
+    if stage == "signatures":
+        wanted["algorithm"] = ALGORITHM
     if config is not None:
         wanted["config"] = json.loads(config.model_dump_json())
     changed = [name for name, value in wanted.items() if facts.get(name) != value]
@@ -176,12 +180,12 @@ def _sources(job: Curation, stage: str) -> dict[str, str]:
         return {"embeddings": job.embeddings.sha256}
     if stage == "weights":
         return {name: job.columns(name).sha256 for name in EVIDENCE if job.folder(name).exists()}
-    found = {"signatures": job.columns("signatures").sha256}
-    config = getattr(job.config, stage)
-    if getattr(config, "cosine", None) is not None and job.embeddings is not None:
+    signatures = job.columns("signatures")
+    if stage == "contamination":
+        return contamination_sources(signatures, _evaluation(job), job.config.contamination, job.embeddings)
+    found = {"signatures": signatures.sha256}
+    if stage == "duplicates" and job.config.duplicates.cosine is not None and job.embeddings is not None:
         found["embeddings"] = job.embeddings.sha256
-    if stage == "contamination" and job.evaluation is not None:
-        found["evaluation"] = job.evaluation.manifest_sha256
     return found
 
 
@@ -197,7 +201,7 @@ def _make_duplicates(job: Curation, tell: Tell) -> None:
 
     write_duplicates(
         job.dataset, job.columns("signatures"), job.folder("duplicates"), job.config.duplicates,
-        job.embeddings, told, threads=job.engine.workers,
+        job.embeddings, told, threads=job.engine.threads,
     )  # fmt: skip
 
 
@@ -206,7 +210,8 @@ def _make_quality(job: Curation, tell: Tell) -> None:
     write_quality(job.dataset, job.columns("signatures"), job.folder("quality"), job.config.quality)
 
 
-def _make_contamination(job: Curation, tell: Tell) -> None:
+def _evaluation(job: Curation, tell: Tell = lambda *_: None) -> EvaluationSet:
+    """With its signatures, which are made if they are not there."""
     assert job.evaluation is not None
     folder = job.out / OF_EVALUATION
     if folder.exists():
@@ -215,15 +220,20 @@ def _make_contamination(job: Curation, tell: Tell) -> None:
         signatures = write_signatures(
             job.evaluation, folder, job.engine, lambda *done: tell("signatures of the evaluation set", *done)
         )
+    return EvaluationSet(job.evaluation, signatures, embeddings=job.evaluation_embeddings)
+
+
+def _make_contamination(job: Curation, tell: Tell) -> None:
     write_contamination(
         job.dataset,
         job.columns("signatures"),
-        EvaluationSet(job.evaluation, signatures, embeddings=job.evaluation_embeddings),
+        _evaluation(job, tell),
         job.folder("contamination"),
         job.config.contamination,
         job.out / CONTAMINATION_REPORT,
         job.embeddings,
         lambda *done: tell("contamination", *done),
+        threads=job.engine.threads,
     )
 
 

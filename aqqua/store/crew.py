@@ -101,7 +101,7 @@ def _decode_in_processes(
 ) -> Iterator[Decoded | list[SpillFile]]:
     stream = iter(chunks)
     first = list(islice(stream, workers))  # no more processes than chunks
-    crew = _Crew(folder, decoding)
+    crew = Crew(folder, decoding)
     try:
         crew.hire(len(first))
         yield from crew.decode(chain(first, stream))
@@ -109,11 +109,17 @@ def _decode_in_processes(
         crew.dismiss()
 
 
-class _Crew:
+class Crew:
     """Hands out work, replaces workers that are lost, and sees that every record comes out once."""
 
-    def __init__(self, folder: Path, decoding: Decoding) -> None:
-        self._folder, self._decoding = folder, decoding
+    def __init__(self, folder: Path, decoding: Decoding, name: str = "w") -> None:
+        """
+        Args:
+            folder: of the spill files.
+            decoding: how.
+            name: that the names of its files begin with; no other crew's in the same folder.
+        """
+        self._folder, self._decoding, self._name = folder, decoding, name
         self._hired = self._fruitless = 0
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, _Worker] = {}
@@ -122,11 +128,12 @@ class _Crew:
 
     def hire(self, workers: int) -> None:
         for _ in range(workers):
-            worker = _Worker(self._folder, f"w{self._hired}", self._decoding)
+            worker = _Worker(self._folder, f"{self._name}{self._hired}", self._decoding)
             self._busy[worker.pipe] = worker  # until it says that it is ready
             self._hired += 1
 
     def decode(self, chunks: Iterable[Chunk]) -> Iterator[Decoded | list[SpillFile]]:
+        """As `decode_chunks`; called again, it goes on, and lists all files it ever made."""
         stream = (_Work(tree, records) for tree, records in chunks)
         while True:
             while self._busy and not self._idle:

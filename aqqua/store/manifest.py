@@ -77,7 +77,7 @@ def write_manifest(folder: Path, version: int, facts: dict[str, Any], parts: lis
         "schema_version": version,
         "made_by": {"aqqua": __version__, "command": command},
         **facts,
-        "parts": [{"rows": p.rows, "blocks": p.blocks, **_file(folder / p.name)} for p in parts],
+        "parts": [{"rows": p.rows, "blocks": p.blocks, **_file(folder / p.name, p.sha256)} for p in parts],
         "tables": [_file(folder / name) for name in TABLES],
     }
     manifest["seal"] = seal_of(manifest)
@@ -167,5 +167,5 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(path: Path) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+def _file(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256 or file_sha256(path)}

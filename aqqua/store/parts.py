@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +30,7 @@ from aqqua.store.stats import Statistics
 COMPRESSION_LEVEL = 9
 PAGE_BYTES = 1 << 20
 MAX_WIDTH = 16  # parts written side by side
+TIES = ["image_id", "source", "content"]  # what decides where the order is the same
 LEAST_BLOCKS = 16  # a small dataset is not cut into tiny files: 8,192 images a part at least
 DICTIONARY_ENCODED = [*WORDS, "label", "label_status", "licence", "format"]
 _CONTENT_SCHEMA = pa.schema(
@@ -45,6 +45,7 @@ class Part:
     name: str
     rows: int
     blocks: int
+    sha256: str | None = None  # None: to be taken from the file
 
 
 @dataclass(slots=True)
@@ -53,12 +54,10 @@ class Written:
 
     rows: int = 0
     blocks: int = 0
-    pixel_bytes: int = 0
     parts: list[Part] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     contents: list[SpillFile] = field(default_factory=list)  # (content, image id, label) by content
-    statistics: dict[str, Any] = field(default_factory=dict)
-    encoded: dict[str, dict[str, int]] = field(default_factory=dict)  # of kept files, by format
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 def write_parts(
@@ -71,25 +70,72 @@ def write_parts(
     tell: Callable[[str, int, int | None], None],
 ) -> Written:
     """Sort the spilled rows and write them as `schema` has it: part-00000.parquet, part-00001.parquet, …"""
-    written, statistics = Written(), Statistics()
     total = sum(file.rows for file in spilled)
-    width = min(max(total // block_rows // LEAST_BLOCKS, 1), MAX_WIDTH)
-    in_order = sorted_tables(spilled, ["image_id", "source", "content"])
+    refused: list[Refused] = []
+    in_order = without_repeated_ids(sorted_tables(spilled, TIES), refused)
+
+    def told(rows: int) -> None:
+        tell("write", rows + len(refused), total)
+
+    layout = Layout.of(total, block_rows)
+    written = write_rows(folder, spill, in_order, schema, layout, threads, told=told)
+    written.refused = refused
+    return written
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How blocks are dealt out over parts; it follows from the rows that were spilled alone."""
+
+    block_rows: int
+    width: int  # parts written side by side: a group
+
+    @staticmethod
+    def of(spilled_rows: int, block_rows: int) -> "Layout":
+        return Layout(block_rows, min(max(spilled_rows // block_rows // LEAST_BLOCKS, 1), MAX_WIDTH))
+
+    @property
+    def group_rows(self) -> int:
+        """Of a group of parts that is full."""
+        return self.width * BLOCKS_PER_PART * self.block_rows
+
+
+def write_rows(
+    folder: Path,
+    spill: Path,
+    in_order: Iterator[pa.Table],
+    schema: pa.Schema,
+    layout: Layout,
+    threads: int,
+    group: int = 0,
+    told: Callable[[int], None] = lambda _rows: None,
+) -> Written:
+    """Write rows, in shuffled order, from the first row of a group of parts on.
+
+    Args:
+        folder: of the dataset.
+        spill: where contents are spilled.
+        in_order: tables with the columns of ORDERED_SCHEMA, each image once.
+        schema: of the parts.
+        layout: of the dataset.
+        threads: that compress.
+        group: of parts, that the rows begin with.
+        told: called with the rows written.
+    """
+    written = Written()
     with (
-        Spill(spill, "content", _CONTENT_SCHEMA) as contents,
-        PartWriters(folder, schema, width, block_rows, threads) as writers,
+        Spill(spill, f"content-{group:06d}", _CONTENT_SCHEMA) as contents,
+        PartWriters(folder, schema, layout, threads, group * layout.width) as writers,
     ):
-        for block in _blocks(_without_repeated_ids(in_order, written.refused), block_rows):
+        for block in _blocks(in_order, layout.block_rows):
             writers.add(block)
-            statistics.add(block)
+            written.statistics.add(block)
             contents.add(_contents(block))
             written.rows += block.num_rows
             written.blocks += 1
-            tell("write", written.rows + len(written.refused), total)
+            told(written.rows)
         written.parts = writers.finish()
         written.contents = contents.finish()
-    written.statistics, written.encoded = statistics.summary(), statistics.encoded()
-    written.pixel_bytes = sum(facts["pixel_bytes"] for facts in written.statistics.values())
     return written
 
 
@@ -121,8 +167,11 @@ class _Slot:
 class PartWriters:
     """Deals blocks out to a group of parts that threads write side by side."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, width: int, block_rows: int, threads: int) -> None:
-        self._folder, self._schema, self._width, self._block_rows = folder, schema, width, block_rows
+    def __init__(
+        self, folder: Path, schema: pa.Schema, layout: Layout, threads: int, first_part: int = 0
+    ) -> None:
+        self._folder, self._schema, self._first = folder, schema, first_part
+        self._width, self._block_rows = layout.width, layout.block_rows
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="parts")
         self._slots: list[_Slot] = []
         self._dealt = 0  # blocks of the current group
@@ -141,7 +190,8 @@ class PartWriters:
             self._close_group()
         number = self._dealt % self._width
         if number == len(self._slots):
-            self._slots.append(_Slot(self._folder / f"building-{number}.parquet", self._schema))
+            name = f"building-{self._first + number}.parquet"  # no other group's
+            self._slots.append(_Slot(self._folder / name, self._schema))
         slot = self._slots[number]
         slot.wait()
         slot.pending = self._pool.submit(self._write, slot, block)
@@ -162,14 +212,14 @@ class PartWriters:
         for slot in self._slots[first:] + self._slots[:first]:
             slot.wait()
             slot.writer.close()
-            name = f"part-{len(self._parts):05d}.parquet"
+            name = f"part-{self._first + len(self._parts):05d}.parquet"
             slot.path.rename(self._folder / name)
             self._parts.append(Part(name, slot.rows, slot.blocks))
         self._slots, self._dealt = [], 0
 
 
-def _without_repeated_ids(tables: Iterator[pa.Table], refused: list[Refused]) -> Iterator[pa.Table]:
-    """Keep the first row of each image id; the others go to quarantine.
+def without_repeated_ids(tables: Iterator[pa.Table], refused: list[Refused]) -> Iterator[pa.Table]:
+    """Keep the first row of each image id; the others join `refused`.
 
     Rows of one id share their order, and a table never ends between rows of one order.
     """

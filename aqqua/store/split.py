@@ -30,12 +30,12 @@ def held_out_rows(table: pa.Table, share: float) -> Bool[np.ndarray, " I"]:
     contents = table["content"].to_pylist()
     return np.array(
         [
-            _draw(f"{instrument}\0{group}".encode() if group else content) < share
+            draw(f"{instrument}\0{group}".encode() if group else content) < share
             for instrument, group, content in zip(instruments, groups, contents, strict=True)
         ]
     )
 
 
-def _draw(name: bytes) -> float:
+def draw(name: bytes) -> float:
     """Uniform in [0, 1) by hash: no seed, so that the split of a dataset never changes."""
     return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little") / 2.0**48

@@ -45,6 +45,14 @@ class InstrumentStatistics:
             self.grey_sum[bits] += total
             self.grey_squares[bits] += squares
 
+    def merge(self, other: "InstrumentStatistics") -> None:
+        """Add what another one counted."""
+        self.images += other.images
+        self.um_per_px_known += other.um_per_px_known
+        self.pixel_bytes += other.pixel_bytes
+        for name in ("values", "grey_sum", "grey_squares", "heights", "widths"):
+            getattr(self, name).update(getattr(other, name))
+
     def summary(self) -> dict[str, Any]:
         return {
             "images": self.images,
@@ -83,6 +91,13 @@ class Statistics:
             mine = files.filter(pc.equal(formats, name))
             self._files[name] += len(mine)
             self._file_bytes[name] += pc.sum(pc.binary_length(mine)).as_py() or 0
+
+    def merge(self, other: "Statistics") -> None:
+        """Add what another one counted, of other rows."""
+        for name, theirs in other._instruments.items():
+            self._instruments.setdefault(name, InstrumentStatistics()).merge(theirs)
+        self._files.update(other._files)
+        self._file_bytes.update(other._file_bytes)
 
     def encoded(self) -> dict[str, dict[str, int]]:
         """Of the original files of each format, how many and how long in all."""

@@ -5,23 +5,29 @@ bucket by bucket and writes row groups of `block_rows` images. So a block is a f
 whole, memory stays bounded, and the bytes depend on the images and the seed alone, not on the
 order of the inputs or the number of workers.
 
+On several machines the same is done in pieces (machines.py), and comes to the same bytes.
+
 Everything is built in a sibling folder `<out>.partial-…`, flushed to disk and renamed at the very
 end: a crash leaves nothing at `out`.
 Test: tests/store/test_write.py. Timing: bench/data/ingest.py.
 """
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
 
 from aqqua.instruments.record import Found, Record, Rejected, Sample
 from aqqua.instruments.tree import Tree
+from aqqua.spread import Engine, cores
 from aqqua.store.crew import decode_chunks
 from aqqua.store.decode import CHUNK, Chunk, Decoded, Decoding, Refused
+from aqqua.store.machines import decode_on_machines, write_parts_on_machines
 from aqqua.store.manifest import write_manifest
 from aqqua.store.new_folder import new_folder
 from aqqua.store.parts import Written, write_parts
@@ -118,6 +124,7 @@ def ingest(
     seed: int = 0,
     keep_encoded: bool = False,
     workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
     progress: Progress | None = None,
     command: str = "",
 ) -> IngestReport:
@@ -135,42 +142,78 @@ def ingest(
             needs the usual `if __name__ == "__main__":` guard, as the processes are spawned. 1 decodes
             in this very process: no guard and no start-up time, but an image that crashes or hangs
             its decoder takes the ingest with it.
+        engine: processes of this machine, or `workers` of a Ray cluster, each with a process that decodes;
+            its machines must see the inputs and `out` under the same names.
         command: how the dataset was made, kept in its manifest.
 
     Raises:
-        ValueError: `out` holds something, two inputs share a name, or there is no image at all.
-        RuntimeError: the disk is full or failed, or workers keep dying. Nothing is left at `out`.
+        ValueError: `out` holds something, two inputs share a name, there is no image at all, or it is not
+            said how many are to work on Ray.
+        RuntimeError: the disk is full or failed, workers keep dying, or one on Ray died. Nothing is left at
+            `out`.
     """
     out = Path(out)
     if block_rows < 1:
         raise ValueError(f"ingest: block_rows must be at least 1, got {block_rows}; 512 is a good size")
-    in_this_process = workers == 1
-    workers = workers or min(_cores(), MAX_WORKERS)
+    crew = _Crew.of(engine, workers)
     tell = progress or _silent
     with new_folder(out, "ingest") as folder:
         listing, spill = Listing(), folder / SPILL
         spill.mkdir()
         decoding, version = Decoding(seed, keep_encoded), ENCODED_VERSION if keep_encoded else PIXELS_VERSION
-        spilled = _decode(listing, trees_found, spill, decoding, 0 if in_this_process else workers, tell)
-        written = write_parts(folder, spill, spilled, SCHEMAS[version], block_rows, workers, tell)
+        spilled = _decode(listing, crew.decode(listing.chunks(trees_found), spill, decoding), tell)
+        written = crew.write(folder, spill, spilled, SCHEMAS[version], block_rows, tell)
         settings = {"seed": seed, "block_rows": block_rows}
         report = _finish(folder, out, version, listing, written, settings, command)
     return report
 
 
+@dataclass(frozen=True)
+class _Crew:
+    """Who does both passes."""
+
+    processes: int  # of this machine, that decode; 0: this one
+    threads: int  # of this machine, that write
+    machines: Engine | None  # which do it instead
+
+    @staticmethod
+    def of(engine: str, workers: int | None) -> "_Crew":
+        if engine == "local":
+            threads = workers or min(cores(), MAX_WORKERS)
+            return _Crew(0 if workers == 1 else threads, threads, None)
+        if workers is None:
+            raise ValueError(f"ingest: workers must be given with engine {engine}, got none; set 16, say")
+        return _Crew(0, 0, Engine.model_validate({"name": engine, "workers": workers}))
+
+    def decode(
+        self, chunks: Iterator[Chunk], spill: Path, decoding: Decoding
+    ) -> Generator[Decoded | list[SpillFile], None, None]:
+        if self.machines is None:
+            return decode_chunks(chunks, spill, decoding, self.processes)
+        return decode_on_machines(chunks, spill, decoding, self.machines)
+
+    def write(
+        self,
+        folder: Path,
+        spill: Path,
+        spilled: list[SpillFile],
+        schema: pa.Schema,
+        block_rows: int,
+        tell: Progress,
+    ) -> Written:
+        if self.machines is None:
+            return write_parts(folder, spill, spilled, schema, block_rows, self.threads, tell)
+        return write_parts_on_machines(folder, spill, spilled, schema, block_rows, self.machines, tell)
+
+
 def _decode(
-    listing: Listing,
-    trees_found: Iterable[tuple[Tree, Iterator[Found]]],
-    spill: Path,
-    decoding: Decoding,
-    workers: int,
-    tell: Progress,
+    listing: Listing, found: Generator[Decoded | list[SpillFile], None, None], tell: Progress
 ) -> list[SpillFile]:
-    """Pass 1; what could not be decoded joins the listing's refusals. No workers: in this process."""
+    """Pass 1; what could not be decoded joins the listing's refusals."""
     spilled: list[SpillFile] = []
     done = 0
     # Closed whatever happens, so that no worker still writes when the folder is removed.
-    with closing(decode_chunks(listing.chunks(trees_found), spill, decoding, workers)) as answers:
+    with closing(found) as answers:
         for answer in answers:
             if isinstance(answer, Decoded):
                 listing.refused += answer.refused.values()
@@ -180,13 +223,6 @@ def _decode(
                 spilled += answer
     tell("decode", done, done)
     return spilled
-
-
-def _cores() -> int:
-    """Cores this process may use, where the system can tell (Linux); else those of the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _silent(_stage: str, _done: int, _total: int | None) -> None:
@@ -204,43 +240,45 @@ def _finish(
 ) -> IngestReport:
     """The tables beside the parts, the manifest, and the sum that must hold."""
     refused = listing.refused + written.refused
-    accepted, quarantined = written.rows, len(refused)
-    assert listing.read == accepted + quarantined, (listing.read, accepted, quarantined)
-    if accepted == 0:
+    _check_sums(listing, written, refused)
+    write_quarantine(folder, refused)
+    write_samples(folder, listing.samples)
+    groups, two_labels = write_duplicates(folder, written.contents)
+    shutil.rmtree(folder / SPILL)
+    statistics, encoded = written.statistics.summary(), written.statistics.encoded()
+    counts = {"read": listing.read, "accepted": written.rows, "quarantined": len(refused)}
+    reasons = dict(sorted(Counter(r.reason for r in refused).items()))
+    said: dict[str, Any] = {
+        "blocks": written.blocks,
+        "original_bytes": listing.original_bytes,
+        "pixel_bytes": sum(facts["pixel_bytes"] for facts in statistics.values()),
+    }
+    facts = {
+        **settings,
+        **said,
+        "rows": written.rows,
+        "inputs": sorted(listing.inputs),
+        "counts": {**counts, "quarantined_by_reason": reasons},
+        "duplicates": {"groups": groups, "groups_with_two_labels": two_labels},
+        "instruments": statistics,
+        **({"encoded": encoded} if version == ENCODED_VERSION else {}),
+    }
+    dataset_bytes = write_manifest(folder, version, facts, written.parts, command)
+    return IngestReport(
+        path=out, **counts, **said, reasons=reasons, parts=len(written.parts), duplicate_groups=groups,
+        two_label_groups=two_labels, encoded=encoded, dataset_bytes=dataset_bytes,
+    )  # fmt: skip
+
+
+def _check_sums(listing: Listing, written: Written, refused: list[Refused]) -> None:
+    """
+    Raises:
+        ValueError: not one image was accepted.
+    """
+    assert listing.read == written.rows + len(refused), (listing.read, written.rows, len(refused))
+    if written.rows == 0:
         first = "; ".join(f"{r.source}: {r.reason} ({r.detail})" for r in refused[:3])
         raise ValueError(
             f"ingest: at least one image must be readable, got {listing.read} read and none "
             f"accepted: {first}{'; ...' if len(refused) > 3 else ''}; check the paths and the format"
         )
-    write_quarantine(folder, refused)
-    write_samples(folder, listing.samples)
-    groups, two_labels = write_duplicates(folder, written.contents)
-    shutil.rmtree(folder / SPILL)
-    reasons = dict(sorted(Counter(r.reason for r in refused).items()))
-    counts = {"read": listing.read, "accepted": accepted, "quarantined": quarantined}
-    facts = {
-        **settings,
-        "rows": accepted,
-        "blocks": written.blocks,
-        "inputs": sorted(listing.inputs),
-        "counts": {**counts, "quarantined_by_reason": reasons},
-        "duplicates": {"groups": groups, "groups_with_two_labels": two_labels},
-        "original_bytes": listing.original_bytes,
-        "pixel_bytes": written.pixel_bytes,
-        "instruments": written.statistics,
-        **({"encoded": written.encoded} if version == ENCODED_VERSION else {}),
-    }
-    dataset_bytes = write_manifest(folder, version, facts, written.parts, command)
-    return IngestReport(
-        path=out,
-        **counts,
-        reasons=reasons,
-        blocks=written.blocks,
-        parts=len(written.parts),
-        duplicate_groups=groups,
-        two_label_groups=two_labels,
-        original_bytes=listing.original_bytes,
-        pixel_bytes=written.pixel_bytes,
-        encoded=written.encoded,
-        dataset_bytes=dataset_bytes,
-    )

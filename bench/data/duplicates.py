@@ -1,8 +1,6 @@
 """What is found of copies planted among real images, what else is found, and what a signature costs.
 
     python bench/data/duplicates.py --dataset DATASET... [--wall FOLDER] [--images N]
-    python bench/data/duplicates.py --whole DATASET
-    python bench/data/duplicates.py --synthetic N...
 
 Of each dataset the first N images that are distinct; to each of them, by turns, one change is made (a flip,
 a turn, +2 % or -2 % brightness, JPEG of quality 90 or 75, PNG, a shift by one pixel, a crop of one pixel
@@ -13,10 +11,7 @@ whether it is true must be looked at, so --wall writes the pairs as pictures, si
 Where labels name what flags are about (badfocus, bubble, artifacts), precision and recall of the flags
 against them. Images per second of processor time of one process.
 
---whole searches a whole dataset as it is: processor time of candidates and of comparing pixels, by one
-thread, and that of the specification in Python on every hundredth pair. --synthetic: candidates among N made
-descriptors of one group and like sizes, one in a hundred a copy of another, and how time grows with N.
-Appends a JSON line to bench/results/cpu/duplicates.jsonl.
+What a search costs: bench/data/candidates.py. Appends a JSON line to bench/results/cpu/duplicates.jsonl.
 """
 
 import argparse
@@ -32,22 +27,7 @@ import numpy as np
 from measure import append_result, machine
 from PIL import Image
 
-from aqqua.curate.copies.cells import CellSpill
 from aqqua.curate.copies.duplicates import DuplicateConfig, write_duplicates
-from aqqua.curate.copies.leaves import near_tiles
-from aqqua.curate.copies.looks import (
-    LOOK,
-    SIGNATURE_NAMES,
-    can_be_near,
-    candidates,
-    contents_of,
-    first_rows,
-    looks_of,
-    spill_pixels,
-    verified,
-)
-from aqqua.curate.copies.verify import SamePicture, agreement
-from aqqua.curate.images.descriptor import GRID, quantised
 from aqqua.curate.images.quality import FLAGS, QualityConfig, write_quality
 from aqqua.curate.images.signatures import write_signatures
 from aqqua.instruments.record import Record
@@ -73,9 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", type=Path, default=[], nargs="+", help="made by `aqqua ingest`")
-    parser.add_argument("--whole", type=Path, help="such a dataset, searched as it is")
-    parser.add_argument("--synthetic", type=int, default=[], nargs="+", help="numbers of descriptors")
+    parser.add_argument("--dataset", type=Path, required=True, nargs="+", help="made by `aqqua ingest`")
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--wall", type=Path, help="folder for pictures of natural pairs")
     arguments = parser.parse_args()
@@ -85,94 +63,7 @@ def main() -> None:
             row = judged(Dataset.open(path), Path(scratch), arguments.images, arguments.wall)
         rows.append({"dataset": path.name, **row})
         print(rows[-1], flush=True)  # noqa: T201
-    if arguments.whole:
-        with TemporaryDirectory() as scratch:
-            rows.append(
-                {"whole": arguments.whole.name, **whole(Dataset.open(arguments.whole), Path(scratch))}
-            )
-        print(rows[-1], flush=True)  # noqa: T201
-    for count in arguments.synthetic:
-        rows.append({"synthetic": count, **synthetic(count)})
-        print(rows[-1], flush=True)  # noqa: T201
     append_result("duplicates", {**machine("pyarrow", "pillow"), "rows": rows})
-
-
-def whole(dataset: Dataset, scratch: Path) -> dict[str, object]:
-    start = time.process_time()
-    signatures = write_signatures(dataset, scratch / "signatures")
-    signed_s = time.process_time() - start
-    start = time.process_time()
-    looks, first, rule = CellSpill(scratch, "look", LOOK, dataset.rows), first_rows(dataset), SamePicture()
-    for block in range(dataset.blocks):
-        sizes, signed = dataset.sizes(block), signatures.block(block, SIGNATURE_NAMES)
-        content = contents_of(dataset.table(["content"], [block]))
-        records = looks_of(signed, sizes, content, first[block] + np.arange(len(sizes)))
-        looks.add(records[can_be_near(signed, sizes, rule)])
-    tiles = (tile for cell in looks.cells() for tile in near_tiles(*cell, rule))
-    pairs = np.concatenate([candidates(*tile, rule, by_content=True) for tile in tiles])
-    candidates_s = time.process_time() - start
-    pairs = pairs[np.lexsort((pairs["b"], pairs["a"]))]
-    pixels = spill_pixels(dataset, np.unique([pairs["a"], pairs["b"]]), scratch / "pixels.bin")
-    start = time.process_time()
-    same = verified(pairs, pixels, pixels, rule)
-    verified_s = time.process_time() - start
-    some = pairs[::100]
-    start = time.process_time()
-    for a, b, tried in zip(some["a"].tolist(), some["b"].tolist(), some["poses"].tolist(), strict=True):
-        agreement(pixels.of(a)[0], pixels.of(b)[0], [pose for pose in tried if pose >= 0], rule)
-    python_s = (time.process_time() - start) * len(pairs) / len(some)
-    return {
-        "images": dataset.rows,
-        "signatures_s": round(signed_s, 1),
-        "candidates": len(pairs),
-        "candidates_s": round(candidates_s, 1),
-        "verified_s": round(verified_s, 1),
-        "pairs_per_s": round(len(pairs) / verified_s),
-        "pairs_per_s_python": round(len(pairs) / python_s),
-        "images_per_s": round(dataset.rows / (candidates_s + verified_s)),
-        "same": len(same),
-    }
-
-
-def synthetic(count: int) -> dict[str, object]:
-    looks, rule = made_looks(count), SamePicture()
-    start = time.process_time()
-    pairs, compared = 0, 0
-    copies = set()
-    for left, right, same in near_tiles(looks, np.arange(count), rule):
-        found = candidates(left, right, same, rule, by_content=True)
-        pairs, compared = pairs + len(found), compared + len(left) * len(right)
-        lesser, greater = np.minimum(found["a"], found["b"]), np.maximum(found["a"], found["b"])
-        copies |= set(lesser[greater == lesser + count - count // 100].tolist())
-    spent = time.process_time() - start
-    return {
-        "s": round(spent, 1),
-        "per_s": round(count / spent),
-        "share_of_square_compared": round(compared / count**2 * 2, 4),
-        "candidates": pairs,
-        "copies_found": round(len(copies) / (count // 100), 4),
-    }
-
-
-def made_looks(count: int) -> np.ndarray:
-    """Smooth pictures as of images of 38 to 42 px; the last hundredth are noisy copies of the first."""
-    draw, frequencies = np.random.default_rng(0), 8
-    at = np.arange(frequencies)
-    cosines = np.cos((np.arange(GRID) + 0.5)[:, None] * np.pi / GRID * at)
-    fall = 1 / (1 + np.hypot(at[:, None], at)) ** 1.5
-    looks = np.zeros(count, LOOK)
-    for begin in range(0, count, 1 << 13):
-        some = looks[begin : begin + (1 << 13)]
-        spectra = draw.normal(size=(len(some), frequencies, frequencies)) * fall
-        some["picture"] = quantised((cosines @ spectra @ cosines.T).astype(np.float32))[0]
-    looks["order"], looks["short"] = draw.integers(38, 43, count), draw.integers(34, 39, count)
-    looks["mean"], looks["deviation"] = draw.normal(200, 10, count), draw.lognormal(2.5, 0.5, count)
-    copies = count // 100
-    looks[count - copies :] = looks[:copies]
-    noise = draw.integers(-6, 7, (copies, GRID, GRID))
-    looks["picture"][count - copies :] = np.clip(looks["picture"][:copies] + noise, 0, 255)
-    looks["row"], looks["content"] = np.arange(count), draw.integers(0, 1 << 62, (count, 2))
-    return looks
 
 
 def judged(dataset: Dataset, scratch: Path, images: int, wall: Path | None) -> dict[str, object]:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from aqqua.cli import curating, main
+from aqqua.curate import pipeline
 from aqqua.curate.pipeline import REPORT, STAGES, CurateConfig
 from aqqua.store.columns import Columns
 from aqqua.store.read import Dataset
@@ -53,6 +55,22 @@ def test_what_was_made_is_kept_and_what_differs_is_refused(curated, sample_datas
     assert "quality.tiny_px was 10.0, now 20.0" in said
 
 
+def test_what_a_killed_run_leaves_does_not_stand_in_the_way(
+    sample_dataset, embeddings, tmp_path, monkeypatch, capsys
+):
+    """Its scratch folders stay, as nobody is there to remove them."""
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "_rmtree", lambda *_, **_more: None)
+    arguments = ["curate", str(sample_dataset), "--out", str(tmp_path), "--evaluation", str(sample_dataset)]
+    arguments += ["--embeddings", str(embeddings), SMALL, "--no-report"]
+    stages = ["signatures", "duplicates", "contamination", "clusters"]
+    assert main([*arguments, "--only", *stages]) == 0
+    left = {path.name.partition(".partial-")[0] for path in tmp_path.iterdir() if ".partial-" in path.name}
+    assert left == {"duplicates", "contamination", "sample"}
+    capsys.readouterr()
+    assert main([*arguments, "--only", *stages, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["made"] == []
+
+
 def test_what_stands_in_the_way_is_told_before_any_work(sample_dataset, embeddings, tmp_path, capsys):
     wrong = tmp_path / "out"
     for out in (sample_dataset, embeddings):  # an output that is something else
@@ -89,7 +107,7 @@ def test_a_stage_that_is_gone_is_made_again_and_the_same(
     assert (copy / REPORT).read_bytes() == (curated / REPORT).read_bytes()
 
 
-def test_nothing_near_an_evaluation_set_is_trained_on(sample_dataset, tmp_path):
+def test_nothing_near_an_evaluation_set_is_trained_on(sample_dataset, tmp_path, capsys):
     """The set itself is the evaluation: all of it is near."""
     out = tmp_path / "curated"
     arguments = ["curate", str(sample_dataset), "--out", str(out), "--evaluation", str(sample_dataset)]
@@ -101,7 +119,27 @@ def test_nothing_near_an_evaluation_set_is_trained_on(sample_dataset, tmp_path):
     )
     report = json.loads((out / "contamination.json").read_text())
     assert report
+    capsys.readouterr()
+    assert main([*arguments, "--only", "contamination", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["made"] == []  # kept as it was
+    assert main([*arguments, "contamination.same.size_px=1", "--only", "contamination"]) == 2
+    assert "contamination.same.size_px was 2, now 1" in capsys.readouterr().err
     assert main([*arguments, "--only", "weights"]) == 2  # no image is left
+
+
+def test_signatures_of_another_algorithm_are_not_kept(
+    curated, sample_dataset, embeddings, capsys, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "ALGORITHM", 0)
+    assert main(command(sample_dataset, curated, embeddings)) == 2
+    assert "signatures was 1, now 0" in capsys.readouterr().err
+
+
+def test_a_stray_word_is_told_where_it_may_belong(sample_dataset, tmp_path, capsys):
+    assert main(["curate", str(sample_dataset), "embeddings", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "got 'embeddings'; give embeddings with --embeddings" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_missing_is_named(sample_dataset, tmp_path, capsys):

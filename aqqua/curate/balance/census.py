@@ -43,7 +43,7 @@ class CapConfig(BaseModel):
         ge=0,
         le=1,
         description="of the uses of a stratum, that all such clusters get together at most; a stratum of "
-        "nothing else gets none",
+        "nothing else gets none, and is told of",
     )
     clusters: dict[Annotated[int, Field(ge=1)], tuple[int, ...]] = Field(
         default={},

@@ -36,6 +36,7 @@ class Dealt:
 
     keys: list[Key]
     uses_N: Float64[np.ndarray, " N"]
+    emptied: list[str]  # strata that get none because all their usable images lie in capped clusters
     mass_N: Float64[np.ndarray, " N"]  # usable images of the cell, each counted by its factor
     capped_N: Bool[np.ndarray, " N"]
 
@@ -121,7 +122,14 @@ def deal(cells: Cells, config: WeightsConfig, total: float) -> Dealt:
     for which_N, share in ((over_N & capped_N, config.cap.share), (over_N & ~capped_N, 1 - config.cap.share)):
         if which_N.any():
             uses_N[which_N] = fill_tree(room_N[which_N], path_NL[which_N], share * target_S)
-    return Dealt(keys, uses_N, mass_N, capped_N)
+    if not uses_N.any():
+        raise ValueError(
+            "curate: some usable image must lie in no capped cluster, got none; name fewer in cap.clusters, "
+            "set cap.labels to false, or cap.share to 1"
+        )
+    used_S, mass_S = (np.bincount(path_NL[:, 0], values, strata) for values in (uses_N, mass_N))
+    emptied = sorted(names[s] for s in np.flatnonzero((mass_S > 0) & (free_S == 0) & (used_S == 0)).tolist())
+    return Dealt(keys, uses_N, emptied, mass_N, capped_N)
 
 
 def _capped(path_NL: Int64[np.ndarray, "N L"], cells: Cells, cap: CapConfig) -> Bool[np.ndarray, " N"]:
@@ -220,6 +228,8 @@ def _facts(cells: Cells, dealt: Dealt) -> dict[str, Any]:
         "capped": {
             "clusters": capped[:_LISTED],
             "number": len(capped),
+            "emptied_strata": dealt.emptied[:_LISTED],
+            "emptied": len(dealt.emptied),
             "share_of_images": float(images_N[dealt.capped_N].sum() / images_N.sum()),
             "share_of_uses": float(dealt.uses_N[dealt.capped_N].sum() / dealt.uses_N.sum()),
         },

@@ -1,11 +1,10 @@
 """Clusters of all images of a dataset, found within each instrument, beside the dataset.
 
 Of each instrument a sample is copied (sample.py), whitened (whiten.py) and a tree of clusters found in it
-(hierarchy.py); then
-every image is given to the nearest cluster of level 1 of its own instrument, and so to one of each level
-above. That is done part by part, by any number of ranks. The columns `cluster_1` (finest) to `cluster_L` and
-`distance` stand in the parts, the tree in `_tree.parquet` of the same folder (tree.py), with its checksum in
-the facts.
+(hierarchy.py); then every image is given to the nearest cluster of level 1 of its own instrument, and so to
+one of each level above. That is done part by part, by any number of ranks. The columns `cluster_1` (finest)
+to `cluster_L` and `distance` stand in the parts, the tree in `_tree.parquet` of the same folder (tree.py),
+with its checksum in the facts.
 
 Memory of a process: a part (65,536 vectors), the centroids of all instruments three times in float32, and
 what sample.py says. Any number of ranks finds the same tree and the same columns.
@@ -159,7 +158,7 @@ def _grow(
         images = int(grown.count_BG[:, g].sum(dtype=np.int64))
         wanted = min(images, sizes[0] * config.sample_per_cluster, max(config.most_sampled, sizes[0]))
         plan = plan_sample(name, grown.count_BG[:, g], wanted, config.seed, stream_of(name, "sample"))
-        with tempfile.TemporaryDirectory(prefix=f"aqqua-sample-{os.getpid()}-", dir=scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"sample.partial-{os.getpid()}-", dir=scratch) as folder:
             sample = SampledVectors(plan, source, Path(folder) / "vectors", ranks)
             vectors = Prepared(sample, config.normalise, device)
             if config.whiten:

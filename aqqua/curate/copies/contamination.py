@@ -11,8 +11,7 @@ Test: tests/curate/copies/test_contamination.py.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +20,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from aqqua.curate.copies.cells import TILE
-from aqqua.curate.copies.duplicates import unit_embeddings
+from aqqua.curate.copies.evaluation_set import EvaluationSet, Loaded, facts_of_evaluation, load_evaluation
 from aqqua.curate.copies.looks import (
     PAIR,
     SIGNATURE_NAMES,
@@ -33,6 +32,7 @@ from aqqua.curate.copies.looks import (
     spill_pixels,
     verified,
 )
+from aqqua.curate.copies.vectors import unit_embeddings
 from aqqua.curate.copies.verify import SamePicture
 from aqqua.store.columns import Columns, write_columns
 from aqqua.store.read import Dataset
@@ -58,34 +58,6 @@ class ContaminationConfig(BaseModel):
     cosine: float | None = Field(
         None, gt=0, le=1, description="least cosine of embeddings that count as near; null: they are not used"
     )
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """The images that must stay unseen.
-
-    Args:
-        dataset: in which they are; may be the one that is searched.
-        signatures: its signatures.
-        image_ids, groups: the images, and the groups all of whose images; both None: the whole dataset.
-        embeddings: its embeddings by the same model, if cosines are asked for.
-    """
-
-    dataset: Dataset
-    signatures: Columns
-    image_ids: frozenset[str] | None = None
-    groups: frozenset[str] | None = None
-    embeddings: Columns | None = None
-
-
-@dataclass
-class _Loaded:
-    """The E evaluation images, sorted by their longer side."""
-
-    looks: np.ndarray  # LOOK [E]
-    can: np.ndarray  # [E] bool, have a picture
-    ids: list[str]  # [E]
-    vectors: np.ndarray | None  # [E, D] float32
 
 
 @dataclass
@@ -130,17 +102,19 @@ def write_contamination(
             f"contamination: embeddings of both must be given for cosine, got cosine {config.cosine}; "
             "give Columns made by aqqua embed with one model, or leave cosine out"
         )
-    made_from = {"signatures": signatures.sha256, **_evaluation_facts(evaluation)}
-    if embeddings is not None and config.cosine is not None:
-        made_from["embeddings"] = embeddings.sha256
-    facts: dict[str, object] = {"config": config.model_dump(mode="json"), "made_from": made_from}
-    loaded = _load(evaluation, config)
+    if config.cosine is None:
+        embeddings, evaluation = None, replace(evaluation, embeddings=None)
+    facts: dict[str, object] = {
+        "config": config.model_dump(mode="json"),
+        "made_from": sources(signatures, evaluation, config, embeddings),
+    }
+    loaded = load_evaluation(evaluation, config.same)
     with write_columns(out, dataset, KIND, FIELDS, facts, "contamination") as writer:
         hits = _Hits()
         if dataset.manifest_sha256 == evaluation.dataset.manifest_sha256:
             rows = loaded.looks["row"].tolist()
             hits.add(WHYS.index("evaluation"), rows, list(range(len(rows))))
-        with TemporaryDirectory(prefix="contamination-", dir=out.parent) as scratch:
+        with TemporaryDirectory(prefix="contamination.partial-", dir=out.parent) as scratch:
             _search(
                 dataset,
                 signatures,
@@ -162,62 +136,21 @@ def write_contamination(
     return Columns.open(out, dataset, KIND)
 
 
-def _evaluation_facts(evaluation: EvaluationSet) -> dict[str, str]:
-    """What of an evaluation set decides: the dataset, its columns, and which images are chosen."""
-    chosen = [None if one is None else sorted(one) for one in (evaluation.image_ids, evaluation.groups)]
-    facts = {
-        "evaluation_dataset": evaluation.dataset.manifest_sha256,
-        "evaluation_signatures": evaluation.signatures.sha256,
-        "evaluation_chosen": sha256(json.dumps(chosen).encode()).hexdigest(),
-    }
-    if evaluation.embeddings is not None:
-        facts["evaluation_embeddings"] = evaluation.embeddings.sha256
-    return facts
-
-
-def _load(evaluation: EvaluationSet, config: ContaminationConfig) -> _Loaded:
-    dataset, first = evaluation.dataset, first_rows(evaluation.dataset)
-    looks, can, ids, vectors = [], [], [], []
-    for block in range(dataset.blocks):
-        table = dataset.table(["image_id", "group", "content"], [block])
-        chosen = _chosen(table, evaluation)
-        if not chosen.any():
-            continue
-        sizes, signed = dataset.sizes(block), evaluation.signatures.block(block, SIGNATURE_NAMES)
-        rows = first[block] + np.arange(len(sizes))
-        looks.append(looks_of(signed, sizes, contents_of(table), rows)[chosen])
-        can.append(can_be_near(signed, sizes, config.same)[chosen])
-        ids += np.array(table["image_id"].to_pylist(), object)[chosen].tolist()
-        if config.cosine is not None and evaluation.embeddings is not None:
-            vectors.append(unit_embeddings(evaluation.embeddings, block)[chosen])
-    if not ids:
-        raise ValueError(
-            f"contamination: the evaluation set must have images, got none of them in {dataset.path}; check "
-            "its image ids and groups"
-        )
-    all_looks = np.concatenate(looks)
-    order = np.lexsort((all_looks["row"], all_looks["order"]))
-    return _Loaded(
-        all_looks[order],
-        np.concatenate(can)[order],
-        [ids[i] for i in order.tolist()],
-        np.concatenate(vectors)[order] if vectors else None,
-    )
-
-
-def _chosen(table: pa.Table, evaluation: EvaluationSet) -> np.ndarray:
-    if evaluation.image_ids is None and evaluation.groups is None:
-        return np.ones(len(table), bool)
-    ids, groups = evaluation.image_ids or frozenset(), evaluation.groups or frozenset()
-    pairs = zip(table["image_id"].to_pylist(), table["group"].to_pylist(), strict=True)
-    return np.array([name in ids or group in groups for name, group in pairs], bool)
+def sources(
+    signatures: Columns, evaluation: EvaluationSet, config: ContaminationConfig, embeddings: Columns | None
+) -> dict[str, str]:
+    """Names all that contamination is made from; embeddings where they have a say."""
+    if config.cosine is None:
+        embeddings, evaluation = None, replace(evaluation, embeddings=None)
+    found = {"signatures": signatures.sha256, **facts_of_evaluation(evaluation)}
+    return found if embeddings is None else {**found, "embeddings": embeddings.sha256}
 
 
 def _search(
     dataset: Dataset,
     signatures: Columns,
     evaluation: EvaluationSet,
-    loaded: _Loaded,
+    loaded: Loaded,
     embeddings: Columns | None,
     config: ContaminationConfig,
     scratch: Path,
@@ -264,7 +197,7 @@ def _candidates(looks: np.ndarray, evaluation: np.ndarray, rule: SamePicture) ->
 def _add_near(
     dataset: Dataset,
     evaluation: EvaluationSet,
-    loaded: _Loaded,
+    loaded: Loaded,
     pairs: np.ndarray,
     rule: SamePicture,
     scratch: Path,
@@ -279,7 +212,7 @@ def _add_near(
     hits.add(WHYS.index("near"), same["a"].tolist(), [image_of[b] for b in same["b"].tolist()])
 
 
-def _counts(hits: _Hits, loaded: _Loaded) -> dict[str, object]:
+def _counts(hits: _Hits, loaded: Loaded) -> dict[str, object]:
     whys = [why for why, _ in hits.of.values()]
     return {
         "evaluation_images": len(loaded.ids),
@@ -288,7 +221,7 @@ def _counts(hits: _Hits, loaded: _Loaded) -> dict[str, object]:
     }
 
 
-def _report(dataset: Dataset, hits: _Hits, loaded: _Loaded) -> dict[str, object]:
+def _report(dataset: Dataset, hits: _Hits, loaded: Loaded) -> dict[str, object]:
     """The counts; how often each evaluation image is hit; the first examples of each reason."""
     first = first_rows(dataset)
     times: dict[str, int] = {}
@@ -305,7 +238,7 @@ def _report(dataset: Dataset, hits: _Hits, loaded: _Loaded) -> dict[str, object]
     return {**_counts(hits, loaded), "hits_of": dict(sorted(times.items())), "examples": examples}
 
 
-def _table(hits: _Hits, loaded: _Loaded, first: int, count: int) -> pa.Table:
+def _table(hits: _Hits, loaded: Loaded, first: int, count: int) -> pa.Table:
     found = [hits.of.get(row) for row in range(first, first + count)]
     near = [one is not None for one in found]
     ids = [None if one is None else loaded.ids[one[1]] for one in found]

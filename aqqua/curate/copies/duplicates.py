@@ -29,19 +29,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aqqua.curate.copies.cells import CellSpill
 from aqqua.curate.copies.keep import EMBEDDING, EXACT, KINDS, NEAR, RANK, Kept, keep_one
-from aqqua.curate.copies.leaves import near_tiles
+from aqqua.curate.copies.leaves import cell_candidates
 from aqqua.curate.copies.looks import (
     LOOK,
     PAIR,
     SIGNATURE_NAMES,
     can_be_near,
-    candidates,
     contents_of,
     first_rows,
     looks_of,
     spill_pixels,
     verified,
 )
+from aqqua.curate.copies.vectors import close_vectors, vector_records, vector_type
 from aqqua.curate.copies.verify import SamePicture
 from aqqua.store.columns import Columns, write_columns
 from aqqua.store.read import Dataset
@@ -134,7 +134,7 @@ def write_duplicates(
     facts: dict[str, object] = {"config": config.model_dump(mode="json"), "made_from": made_from}
     with write_columns(out, dataset, KIND, FIELDS, facts, "duplicates") as writer:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix="duplicates-", dir=out.parent) as scratch:
+        with TemporaryDirectory(prefix="duplicates.partial-", dir=out.parent) as scratch:
             links = _find(dataset, signatures, config, embeddings, Path(scratch), tell, threads)
         kept = keep_one(*links.joined(), lambda rows: _ranks(dataset, rows))
         named = _image_ids(dataset, np.unique(kept.kept))
@@ -159,7 +159,7 @@ def _find(
     vectors = None
     if config.cosine is not None and embeddings is not None:
         width = embeddings.schema.field("embedding").type.list_size
-        vectors = CellSpill(scratch, "vector", _vector_type(width), dataset.rows)
+        vectors = CellSpill(scratch, "vector", vector_type(width), dataset.rows)
     first = first_rows(dataset)
     for block in range(dataset.blocks):
         table, sizes = dataset.table(_COLUMNS, [block]), dataset.sizes(block)
@@ -172,7 +172,7 @@ def _find(
             records["cell"] = cell
             looks.add(records[can_be_near(signed, sizes, config.same)])
         if vectors is not None and embeddings is not None:
-            vectors.add(_vector_records(embeddings, block, vectors.dtype, cell, rows))
+            vectors.add(vector_records(embeddings, block, vectors.dtype, cell, rows))
         tell("spill", block + 1, dataset.blocks)
     links = _Links()
     _add_exact(links, contents)
@@ -204,8 +204,7 @@ def _add_near(
 ) -> None:
     found = [np.zeros(0, PAIR)]
     for records, places in looks.cells():
-        tiles = near_tiles(records, places, rule)
-        found += [candidates(left, right, same, rule, by_content=True) for left, right, same in tiles]
+        found += cell_candidates(records, places, rule, threads)
     pairs = np.concatenate(found)
     pairs = pairs[np.lexsort((pairs["b"], pairs["a"]))]
     tell("compare", 0, len(pairs))
@@ -214,37 +213,6 @@ def _add_near(
     same = pairs[verified(pairs, pixels, pixels, rule, threads)]
     links.add(KINDS.index(NEAR), same["a"], same["b"])
     tell("compare", len(pairs), len(pairs))
-
-
-def close_vectors(spill: CellSpill, cosine: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of pairs of a cell whose vectors, of length 1, have a product of at least `cosine`."""
-    for left, right, same in spill.tiles(0):
-        product = left["embedding"].astype(np.float32) @ right["embedding"].astype(np.float32).T
-        close = product >= cosine
-        i, j = np.nonzero(np.triu(close, 1) if same else close)
-        yield left["row"][i], right["row"][j]
-
-
-def _vector_type(width: int) -> np.dtype:
-    return np.dtype([("cell", "u8"), ("order", "f4"), ("row", "i8"), ("embedding", "f4", width)])
-
-
-def _vector_records(
-    embeddings: Columns, block: int, dtype: np.dtype, cell: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    records = np.zeros(len(rows), dtype)
-    records["cell"], records["row"] = cell, rows
-    records["embedding"] = unit_embeddings(embeddings, block)
-    return records
-
-
-def unit_embeddings(embeddings: Columns, block: int) -> np.ndarray:
-    """Embeddings of a block with length 1, float32 [I, D]; those of length 0 or not finite become 0."""
-    column = embeddings.block(block, ["embedding"])["embedding"].combine_chunks()
-    width = column.type.list_size
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, width)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.where(np.isfinite(length) & (length > 0), values / np.where(length > 0, length, 1), 0)
 
 
 def _content_records(content: np.ndarray, rows: np.ndarray) -> np.ndarray:

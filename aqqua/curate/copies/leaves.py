@@ -1,90 +1,103 @@
-"""Which records of a large cell can be near duplicates at all: leaves of like records, and pairs of leaves.
+"""Which records of a large cell can be near duplicates at all, without holding each against each.
 
 Every bound on candidates (looks.py) is a distance in some quantity that an image has by itself: sides, mean,
-contrast, and what poses share of the small picture, of which the directions of largest variance are taken (a
-projection never moves two points apart). A cell is split at the median of the quantity that spreads most in
-units of its bound, until a leaf holds few records; two leaves whose boxes lie further apart than a bound
-hold no pair, so nothing is lost.
+contrast, and what poses share of the small picture, turned so that few numbers say most of it (a turn moves
+no two points apart or together). So an image becomes a row of keys, in units of their bounds, and a cell is
+split at medians of keys into leaves of 64 rows. Two leaves whose boxes lie further apart than a bound hold
+no pair; of the others, rows near the box of a leaf are held against its 64 rows, key by key, until all are
+too far; and of pairs that are near, the low frequencies of the pictures must be able to agree in some pose
+(csrc/near_keys.cpp). Nothing within the bounds is lost: the candidates are those of looks.candidates, which
+holds each against each.
 
-Of the records in leaves that are not ruled out, each is then held against the box by itself.
+Cost of a cell of n records: n log n to split, (n / 64)² / 2 tests of boxes, and what is left of n² / 2 pairs.
+That remains a square: of images of one kind a share lies within all bounds that does not fall as the group
+grows, and so do the candidates themselves. Among made images alike in size, mean and contrast boxes leave a
+seventh of all pairs, since pictures differ in many directions at once, a little in each. What such a pair
+costs is what is small here (bench/data/candidates.py). Memory: 670 bytes a record of the cell, and some 300
+for each of 2 million pairs.
 
-Cost of a cell of n records: O(n log n) to split; (n / LEAF)² / 2 tests of boxes; and products of features of
-each leaf with the records left over. Sizes, means and contrasts that spread widely against their bounds rule
-out all but a number that does not grow with n. Pictures rule out little: they differ in many directions at
-once, a little in each, so of images alike in size, mean and contrast about a fifth to a quarter is left, and
-the square remains (bench/data/duplicates.py --synthetic). Memory: 4 (5 + DIRECTIONS) bytes a record of the
-cell, twice while they are sorted, and 8 for its place.
-
-Test: tests/curate/copies/test_leaves.py. Figures: bench/data/duplicates.py --synthetic.
+Letters: N records of a cell, B leaves of R rows, K keys. Test: tests/curate/copies/test_leaves.py.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from aqqua.curate.copies.cells import TILE, Tiles
-from aqqua.curate.copies.looks import FEATURE_DISTANCE, MEAN_LEVELS, MEAN_SHARE
+from aqqua._core import near_keys
+from aqqua.curate.copies.looks import (
+    FEATURE_DISTANCE,
+    MEAN_LEVELS,
+    MEAN_SHARE,
+    PICTURE_CORRELATION,
+    candidates,
+    judged,
+)
 from aqqua.curate.copies.verify import SamePicture
-from aqqua.curate.images.descriptor import invariants
+from aqqua.curate.images.descriptor import invariants, spectra
 
-LEAF = 1024  # records at most
-DIRECTIONS = 12  # of largest variance
-SAMPLE = 4096  # records they are taken from
+FEW = 512  # records: each is held against each
+LEAF = 64  # R, as csrc/near_keys.cpp has it
+LEAVES_AT_FIRST = 16  # whose pairs are held at once; then as many as bring about the next
+PAIRS_AT_ONCE = 1 << 21
+APART = 5  # keys that are bounded each by itself; the others are bounded together
+SPLITTING = 12  # of the others, those that leaves may be split by
+SPLIT_SHARE = 0.25  # and how much less their spread counts: boxes in few of many directions rule out little
+SAMPLE = 4096  # records that directions are taken from
 CHUNK = 1 << 14  # records whose features are held at once
 SLACK = 1e-3  # of a bound, for rounding
+ROUNDING = 1e-5  # of the length of features in other directions
 
 
-def near_tiles(records: np.ndarray, places: np.ndarray, rule: SamePicture) -> Iterator[Tiles]:
-    """Pairs of tiles of LOOK records that hold every two candidates of a cell.
+def cell_candidates(
+    records: np.ndarray, places: np.ndarray, rule: SamePicture, threads: int = 1
+) -> Iterator[np.ndarray]:
+    """PAIR records of all candidates of a cell, some at a time; `a` is the one of smaller content.
 
     Args:
-        records: of a bucket, may be mapped.
+        records: LOOK, of a bucket, may be mapped.
         places: of the records of the cell.
-
-    Yields:
-        Records of the one, of the other, and whether they are the same tile.
+        threads: at most so many compare; the pairs do not depend on them.
     """
-    if len(places) <= LEAF:
-        tile = records[places]
-        yield tile, tile, True
+    if len(places) <= FEW:
+        looks = records[places]
+        yield candidates(looks, looks, True, rule, by_content=True)
         return
-    keys = _keys(records, places, rule)
-    order, first = _leaves(keys)
-    keys, places = keys[order], places[order]  # those of leaf i are first[i] to first[i + 1]
-    low, high = np.minimum.reduceat(keys, first[:-1]), np.maximum.reduceat(keys, first[:-1])
-    for i in range(len(first) - 1):
-        left = records[places[first[i] : first[i + 1]]]
-        yield left, left, True
-        leaves = i + 1 + np.flatnonzero(_touch(low[i], high[i], low[i + 1 :], high[i + 1 :]))
-        waiting = np.zeros(0, np.int64)
-        for begin in range(0, len(leaves), CHUNK // LEAF):
-            some = leaves[begin : begin + CHUNK // LEAF].tolist()
-            others = np.concatenate([np.arange(first[j], first[j + 1]) for j in some])
-            near = others[_touch(low[i], high[i], keys[others], keys[others])]
-            waiting = np.concatenate([waiting, near])
-            while len(waiting) >= TILE:
-                yield left, records[places[waiting[:TILE]]], False
-                waiting = waiting[TILE:]
-        if len(waiting):
-            yield left, records[places[waiting]], False
+    for rows_P2 in close_pairs(records, places, rule, threads):
+        has = np.zeros(len(places), bool)
+        has[rows_P2] = True
+        looks, number = records[places[has]], np.cumsum(has) - 1
+        i, j = number[rows_P2[:, 0]], number[rows_P2[:, 1]]
+        yield judged(looks, looks, i, j, rule, by_content=True, threads=threads)
 
 
-def _touch(low_K: np.ndarray, high_K: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which of n boxes [n, K] may hold a record within all bounds of one in the first box: [n] bool."""
-    gap = np.maximum(low - high_K, low_K - high)
-    touches: np.ndarray = (gap <= 1 + SLACK).all(axis=1)
-    square = np.square(np.maximum(gap[touches][:, -DIRECTIONS:], 0)).sum(axis=1)
-    touches[touches] = square <= (1 + SLACK) ** 2
-    return touches
+def close_pairs(
+    records: np.ndarray, places: np.ndarray, rule: SamePicture, threads: int = 1
+) -> Iterator[np.ndarray]:
+    """Pairs of a cell that no bound rules out: which of `places`, int64 [P, 2], some at a time, each once."""
+    directions_FF = _directions(records[places[:: max(len(places) // SAMPLE, 1)]])
+    order = _leaves(_keys(records, places, rule, directions_FF[:, :SPLITTING]))
+    keys_BKR = _packed(records, places[order], rule, directions_FF)
+    lines_NS, rest_N = _spectra(records, places[order])
+    first, leaves = 0, LEAVES_AT_FIRST
+    while first < len(keys_BKR):
+        last = min(first + leaves, len(keys_BKR))
+        pairs_P2 = near_keys(
+            keys_BKR, lines_NS, rest_N, apart=APART, reach=1 + SLACK, correlation=PICTURE_CORRELATION - SLACK,
+            first=first, last=last, threads=threads,
+        )  # fmt: skip
+        yield order[pairs_P2]
+        first = last
+        leaves = min(max(leaves * PAIRS_AT_ONCE // max(len(pairs_P2), 1), 1), 2 * leaves)
 
 
-def _keys(records: np.ndarray, places: np.ndarray, rule: SamePicture) -> np.ndarray:
-    """Quantities of each record in units of their bounds, float32 [n, 5 + DIRECTIONS].
+def _keys(
+    records: np.ndarray, places: np.ndarray, rule: SamePicture, directions_FD: np.ndarray
+) -> np.ndarray:
+    """Quantities of each record in units of their bounds, float32 [N, APART + D].
 
-    A pair differs by at most 1 in each of the first five, and by at most 1 in length in the others.
+    A pair differs by at most 1 in each of the first APART, and by at most 1 in length in the others.
     """
-    directions = _directions(records[places[:: max(len(places) // SAMPLE, 1)]])
-    keys = np.empty((len(places), 5 + DIRECTIONS), np.float32)
+    keys = np.empty((len(places), APART + directions_FD.shape[1]), np.float32)
     for begin in range(0, len(places), CHUNK):
         looks = records[places[begin : begin + CHUNK]]
         out = keys[begin : begin + CHUNK]
@@ -94,8 +107,34 @@ def _keys(records: np.ndarray, places: np.ndarray, rule: SamePicture) -> np.ndar
         contrast = np.log(np.maximum(looks["deviation"], 1e-6).astype(np.float64))
         out[:, 3] = contrast / max(float(np.log(rule.gain)), 1e-3)
         out[:, 4] = 10 * looks["wide"]
-        out[:, 5:] = invariants(looks["picture"]) @ directions / FEATURE_DISTANCE
+        # So that 1 + SLACK, which the others may reach, is just the bound.
+        unit = (1 + SLACK) * (1 - ROUNDING) / FEATURE_DISTANCE
+        out[:, APART:] = invariants(looks["picture"]) @ (directions_FD * np.float32(unit))
     return keys
+
+
+def _packed(
+    records: np.ndarray, places: np.ndarray, rule: SamePicture, directions_FF: np.ndarray
+) -> np.ndarray:
+    """Keys of leaves, float32 [B, K, R]; those of rows that the last leaf lacks are infinite."""
+    leaves = -(-len(places) // LEAF)
+    keys_BKR = np.full((leaves, APART + len(directions_FF), LEAF), np.inf, np.float32)
+    at_once = CHUNK // LEAF
+    for begin in range(0, leaves, at_once):
+        some = _keys(records, places[begin * LEAF : (begin + at_once) * LEAF], rule, directions_FF)
+        for leaf, first in enumerate(range(0, len(some), LEAF), begin):
+            rows = some[first : first + LEAF]
+            keys_BKR[leaf, :, : len(rows)] = rows.T
+    return keys_BKR
+
+
+def _spectra(records: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of all records, as near_keys wants them."""
+    found = [
+        spectra(records[places[begin : begin + CHUNK]]["picture"]) for begin in range(0, len(places), CHUNK)
+    ]
+    lines_NS, rest_N = (np.concatenate(one) for one in zip(*found, strict=True))
+    return lines_NS, rest_N
 
 
 def _mean_key(looks: np.ndarray) -> np.ndarray:
@@ -110,22 +149,24 @@ def _mean_key(looks: np.ndarray) -> np.ndarray:
 
 
 def _directions(sample: np.ndarray) -> np.ndarray:
-    """Of largest variance of the features, [F, DIRECTIONS] float32, at right angles and of length 1."""
+    """All directions of the features, [F, F] float32, at right angles and of length 1, of largest variance
+    first."""
     features = invariants(sample["picture"]).astype(np.float64)
     _, vectors = np.linalg.eigh(np.cov(features.T))
-    return np.ascontiguousarray(vectors[:, : -DIRECTIONS - 1 : -1], np.float32)
+    return np.ascontiguousarray(vectors[:, ::-1], np.float32)
 
 
-def _leaves(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the records, those of a leaf together; and where each leaf begins, then their number."""
+def _leaves(keys: np.ndarray) -> np.ndarray:
+    """Indices of the records, those of a leaf together: each LEAF in a row are one, the last may be less."""
+    weight = np.where(np.arange(keys.shape[1]) < APART, 1, SPLIT_SHARE)
     waiting, leaves = [np.arange(len(keys))], []
     while waiting:
         some = waiting.pop()
         if len(some) <= LEAF:
             leaves.append(some)
             continue
-        spread = np.ptp(keys[some], axis=0)
-        middle = len(some) // 2
+        spread = keys[some].std(axis=0) * weight
+        middle = max(len(some) // 2 // LEAF, 1) * LEAF
         order = np.argpartition(keys[some, int(spread.argmax())], middle)
         waiting += [some[order[middle:]], some[order[:middle]]]
-    return np.concatenate(leaves), np.cumsum([0, *(len(leaf) for leaf in leaves)])
+    return np.concatenate(leaves)

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from aqqua._core import pose_products
 from aqqua.curate.copies.verify import POSES_TRIED, Pictures, SamePicture, agreements, is_same
-from aqqua.curate.images.descriptor import GRID, difference, invariants, poses, unit_pictures
+from aqqua.curate.images.descriptor import GRID, difference, invariants
 from aqqua.curate.images.signatures import pictures_of
 from aqqua.store.read import Dataset
 from aqqua.store.sizes import Sizes
@@ -26,7 +27,6 @@ FEATURE_DISTANCE = 0.4
 PICTURE_CORRELATION = 0.75  # in the best pose, over the small pictures
 POSE_DOUBT = 0.03  # of that correlation: poses that near the best one are tried as well
 MEAN_LEVELS, MEAN_SHARE = 3.0, 0.02  # of mean luma: grey levels of 255, and share of itself
-PAIRS_AT_ONCE = 4096
 VERIFIED_AT_ONCE = 1 << 16
 TURNED = np.array([1, 3, 4, 6])  # poses that swap height and width
 
@@ -76,7 +76,7 @@ def contents_of(table: pa.Table) -> np.ndarray:
 def candidates(
     left: np.ndarray, right: np.ndarray, same: bool, rule: SamePicture, by_content: bool = False
 ) -> np.ndarray:
-    """PAIR records of looks that may be one picture.
+    """PAIR records of looks that may be one picture: each is held against each.
 
     Args:
         same: left and right are one, so each pair is given once.
@@ -86,39 +86,88 @@ def candidates(
     lf, rf = invariants(left["picture"]), invariants(right["picture"])
     squared = np.square(lf).sum(axis=1)[:, None] + np.square(rf).sum(axis=1) - 2 * (lf @ rf.T)
     close = squared <= FEATURE_DISTANCE**2
-    if same:
-        close = np.triu(close, 1)
-    i, j = np.nonzero(close)
-    fit = _fits(left[i], right[j], rule)
+    i, j = np.nonzero(np.triu(close, 1) if same else close)
+    return judged(left, right, i, j, rule, by_content)
+
+
+def judged(
+    left: np.ndarray,
+    right: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+    rule: SamePicture,
+    by_content: bool = False,
+    threads: int = 1,
+) -> np.ndarray:
+    """PAIR records of those pairs of looks that may be one picture, of pairs with near features.
+
+    Args:
+        i, j: which of left and right, int64 [P]; fastest where pairs of one `i` follow each other.
+        by_content: as for `candidates`.
+        threads: at most so many compare; the result does not depend on them.
+    """
+    fit = _fits(left, right, i, j, rule)
     i, j = i[fit], j[fit]
-    lu, ru = unit_pictures(left["picture"]), poses(unit_pictures(right["picture"]))
-    found = [np.zeros(0, PAIR)]
-    for begin in range(0, len(i), PAIRS_AT_ONCE):
-        ii, jj = i[begin : begin + PAIRS_AT_ONCE], j[begin : begin + PAIRS_AT_ONCE]
-        a, b = left[ii], right[jj]
-        r = np.einsum("pkij,kij->kp", ru[:, jj], lu[ii], optimize=True)
-        r[~_poses_fit(a, b, rule)] = -1
-        best = np.argsort(-r, axis=1, kind="stable")[:, :POSES_TRIED]
-        r_best = np.take_along_axis(r, best, axis=1)
-        pairs = np.zeros(len(ii), PAIR)
-        pairs["a"], pairs["b"] = a["row"], b["row"]
-        pairs["poses"] = np.where(r_best >= r_best[:, :1] - POSE_DOUBT, best, -1)
-        if by_content:
-            ac, bc = a["content"], b["content"]
-            swap = (ac[:, 0] > bc[:, 0]) | ((ac[:, 0] == bc[:, 0]) & (ac[:, 1] > bc[:, 1]))
-            pairs[swap] = _swapped(pairs[swap])
-        found.append(pairs[r_best[:, 0] >= PICTURE_CORRELATION])
-    return np.concatenate(found)
+    r = correlations(left["picture"], right["picture"], i, j, threads)
+    r[~_poses_fit(left, right, i, j, rule)] = -1
+    likely = r.max(axis=1, initial=-1) >= PICTURE_CORRELATION
+    i, j, r = i[likely], j[likely], r[likely]
+    best = np.argsort(-r, axis=1, kind="stable")[:, :POSES_TRIED]
+    r_best = np.take_along_axis(r, best, axis=1)
+    pairs = np.zeros(len(i), PAIR)
+    pairs["a"], pairs["b"] = left["row"][i], right["row"][j]
+    pairs["poses"] = np.where(r_best >= r_best[:, :1] - POSE_DOUBT, best, -1)
+    if by_content:
+        ac, bc = left["content"][i], right["content"][j]
+        swap = (ac[:, 0] > bc[:, 0]) | ((ac[:, 0] == bc[:, 0]) & (ac[:, 1] > bc[:, 1]))
+        pairs[swap] = _swapped(pairs[swap])
+    return pairs
 
 
-def _poses_fit(a: np.ndarray, b: np.ndarray, rule: SamePicture) -> np.ndarray:
-    """In which poses b is about as high and wide as a: [pairs, 8] bool."""
-    upright = a["tall"] == b["tall"]
+def correlations(
+    left_IGG: np.ndarray, right_JGG: np.ndarray, i: np.ndarray, j: np.ndarray, threads: int = 1
+) -> np.ndarray:
+    """Of small pictures of bytes, of the left with each pose of the right: float64 [P, 8]; 0 of a flat one.
+
+    Sums of products are whole numbers, so that every machine finds the same.
+    """
+    left_IC = np.ascontiguousarray(left_IGG.reshape(-1, GRID * GRID))
+    right_JC = np.ascontiguousarray(right_JGG.reshape(-1, GRID * GRID))
+    products_P8 = pose_products(left_IC, right_JC, i, j, threads=threads)
+    (mean_I, length_I), (mean_J, length_J) = _moments(left_IC), _moments(right_JC)
+    covariance = products_P8 - (GRID * GRID * mean_I[i] * mean_J[j])[:, None]
+    correlation: np.ndarray = covariance / np.maximum(length_I[i] * length_J[j], 1e-6)[:, None]
+    return correlation
+
+
+def _moments(pictures_IC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each picture, and the length of what differs from it: float64 [I]."""
+    values = pictures_IC.astype(np.float32)  # sums of 256 squares of bytes are exact: they stay below 2²⁴
+    total = values.sum(axis=1).astype(np.float64)
+    squares = np.einsum("ic,ic->i", values, values).astype(np.float64)
+    return total / GRID**2, np.sqrt(np.maximum(squares - total * total / GRID**2, 0))
+
+
+def _poses_fit(
+    left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray, rule: SamePicture
+) -> np.ndarray:
+    """In which poses the right one is about as high and wide as the left one: [P, 8] bool."""
+    a_long, b_long = _both("order", left, right, i, j)
+    a_short, b_short = _both("short", left, right, i, j)
+    a_tall, b_tall = _both("tall", left, right, i, j)
+    upright = a_tall == b_tall
     # Sorted sides fit already (_fits): the same side up they do, else only where images are nearly square.
-    long_short = np.maximum(np.abs(a["order"] - b["short"]), np.abs(a["short"] - b["order"])) <= rule.size_px
+    swapped = np.maximum(np.abs(a_long - b_short), np.abs(a_short - b_long)) <= rule.size_px
     turned = np.isin(np.arange(8), TURNED)
-    fits: np.ndarray = np.where(turned == upright[:, None], long_short[:, None], True)
+    fits: np.ndarray = (turned != upright[:, None]) | swapped[:, None]
     return fits
+
+
+def _both(
+    name: str, left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A field of both of each pair; out of records that lie far apart it is taken first."""
+    return np.ascontiguousarray(left[name])[i], np.ascontiguousarray(right[name])[j]
 
 
 def _swapped(pairs: np.ndarray) -> np.ndarray:
@@ -130,9 +179,13 @@ def _swapped(pairs: np.ndarray) -> np.ndarray:
     return swapped
 
 
-def _fits(a: np.ndarray, b: np.ndarray, rule: SamePicture) -> np.ndarray:
-    unit = np.where(a["wide"] == 1, 257.0, 1.0)  # grey levels of 65,535 in one of 255
+def _fits(left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray, rule: SamePicture) -> np.ndarray:
+    """Which pairs are within the bounds that need no picture: [P] bool."""
+    names = ("order", "short", "wide", "deviation", "mean", "content")
+    both = {name: _both(name, left, right, i, j) for name in names}
+    a, b = ({name: pair[k] for name, pair in both.items()} for k in (0, 1))
     ratio = a["deviation"] / np.maximum(b["deviation"], 1e-6)
+    unit = np.where(a["wide"] == 1, 257.0, 1.0)  # grey levels of 65,535 in one of 255
     mean_bound = MEAN_LEVELS * unit + MEAN_SHARE * np.maximum(a["mean"], b["mean"])
     fits: np.ndarray = (
         (np.abs(a["order"] - b["order"]) <= rule.size_px)

@@ -15,7 +15,7 @@ and 15 to 48 where the contrast is 200. What is brightened until white clips lea
 above 0.98.
 Recall and false pairs: bench/data/duplicates.py.
 
-`agreement` is the specification; `agreements` does the same to many pairs in C++ (csrc/same_picture.cpp), bit
+`agreement` is the specification; `agreements` does the same to many pairs in C++ (csrc/same_picture*), bit
 for bit where pixels are whole numbers to 255, else within 1e-5.
 
 Test: tests/curate/copies/test_same_picture.py.

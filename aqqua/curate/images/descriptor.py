@@ -107,6 +107,21 @@ def invariants(descriptor_IGG: np.ndarray, frequencies: int = FREQUENCIES) -> np
     return np.concatenate([larger[:, *upper], smaller[:, *upper], diagonal], axis=1)
 
 
+def spectra(descriptor_IGG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest FREQUENCIES² frequencies of pictures of length 1, and the length of what is above them.
+
+    Returns:
+        Lines [I, 64] float32 of four classes of 4 x 4: frequencies even both ways, odd down, odd across, odd
+        both ways. A flip changes the sign of two classes. And [I] float32, 0 to 1.
+    """
+    unit, cosines = unit_pictures(descriptor_IGG), _cosines(FREQUENCIES)
+    transform = cosines @ unit @ cosines.T
+    classes = [transform[:, down::2, across::2] for down, across in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    lines = np.concatenate([one.reshape(len(unit), -1) for one in classes], axis=1)
+    above = np.square(unit).sum(axis=(1, 2)) - np.square(lines).sum(axis=1)
+    return lines, np.sqrt(np.maximum(above, 0))
+
+
 def perceptual_hash(descriptor_IGG: np.ndarray) -> np.ndarray:
     """64 bits per image, the same for all eight poses: [I] uint64.
 

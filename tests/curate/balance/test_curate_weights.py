@@ -16,6 +16,7 @@ from made_columns import (
 )
 from pydantic import ValidationError
 
+from aqqua.cli import curating
 from aqqua.curate.balance.census import WeightsConfig
 from aqqua.curate.balance.weights import effective, make_weights
 from aqqua.store.columns import Columns
@@ -132,6 +133,24 @@ def test_capped_clusters_keep_to_their_share(dataset, tmp_path):
     assert facts["mean_weight"] < 0.3
     with pytest.raises(ValueError, match="must be of the 2 levels there are"):
         weigh(dataset, tmp_path, {"clusters": clusters}, cap={"clusters": {3: [1]}})
+
+
+def test_a_stratum_of_nothing_but_capped_clusters_is_told_of(dataset, tmp_path):
+    folders = {
+        "clusters": make_clusters(tmp_path / "clusters", dataset, lambda i: (1, 7) if i % 3 == 0 else (2, 8))
+    }
+    strata = {"by": ["instrument"]}
+    weight, facts = weigh(dataset, tmp_path, folders, strata=strata, cap={"clusters": {1: [1]}})
+    assert facts["capped"]["emptied_strata"] == ["ISIIS"]
+    assert facts["capped"]["emptied"] == 1
+    assert weight[::3].sum() == 0
+    assert "ISIIS: all their clusters are capped" in "\n".join(
+        curating._lines(tmp_path, {}, {"weights": facts})
+    )
+    _, facts = weigh(dataset, tmp_path, folders, strata=strata, cap={"clusters": {1: [1]}, "share": 1})
+    assert facts["capped"]["emptied_strata"] == []
+    with pytest.raises(ValueError, match="some usable image must lie in no capped cluster"):
+        weigh(dataset, tmp_path, folders, strata=strata, cap={"clusters": {2: [7, 8]}})
 
 
 def test_labels_name_capped_clusters_only_where_they_may(tmp_path):

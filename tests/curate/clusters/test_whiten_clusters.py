@@ -5,7 +5,7 @@ import pytest
 from planted import in_memory
 
 from aqqua.curate.clusters.whiten import FLOOR, fit_whitening
-from aqqua.evaluate.whiten import fit_whitening as fit_in_memory
+from aqqua.evaluate.probes.whiten import fit_whitening as fit_in_memory
 from aqqua.train.ranks import Ranks
 
 DRAW = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import pytest
 from held_pictures import CHANGES, column, hold, organism
 
 from aqqua.curate.copies import contamination
-from aqqua.curate.copies.contamination import ContaminationConfig, EvaluationSet, write_contamination
+from aqqua.curate.copies.contamination import ContaminationConfig, write_contamination
+from aqqua.curate.copies.evaluation_set import EvaluationSet
 from aqqua.curate.images.signatures import write_signatures
 
 CONFIG = ContaminationConfig()

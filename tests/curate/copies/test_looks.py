@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from held_pictures import hold, organism
 
-from aqqua.curate.copies.looks import LOOK, candidates, first_rows, spill_pixels
+from aqqua._core import pose_products
+from aqqua.curate.copies.looks import LOOK, candidates, correlations, first_rows, spill_pixels
 from aqqua.curate.copies.verify import SamePicture
-from aqqua.curate.images.descriptor import centred_picture, difference, posed, quantised
+from aqqua.curate.images.descriptor import (
+    centred_picture,
+    difference,
+    posed,
+    poses,
+    quantised,
+    unit_pictures,
+)
 
 
 def test_spilled_pixels_are_those_of_the_rows(tmp_path):
@@ -57,3 +65,21 @@ def test_poses_that_do_not_fit_the_size_are_not_tried():
     tried = {(p["a"], p["b"]): {one for one in p["poses"].tolist() if one >= 0} for p in pairs}
     assert tried[0, 1] <= {0, 2, 5, 7}
     assert tried[0, 2] <= {1, 3, 4, 6}
+
+
+def test_correlations_are_those_of_the_small_pictures_in_all_poses():
+    pictures = looks_of_pictures([organism(n, 20 + n) for n in range(12)])["picture"]
+    i, j = np.repeat(np.arange(12), 3), np.arange(36) % 12
+    found = correlations(pictures, pictures, i, j, threads=2)
+    left, right = unit_pictures(pictures)[i], poses(unit_pictures(pictures))[:, j]
+    assert found == pytest.approx(np.einsum("kij,pkij->kp", left, right), abs=1e-5)
+    flat = np.full((1, 16, 16), 255, np.uint8)
+    assert correlations(flat, pictures, np.zeros(2, np.int64), np.arange(2)).tolist() == [[0] * 8] * 2
+
+
+def test_pairs_of_pictures_that_are_not_there_are_refused():
+    pictures, none = np.zeros((2, 256), np.uint8), np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="b_P must be 0 to pictures - 1, got 2"):
+        pose_products(pictures, pictures, none, none + 2)
+    with pytest.raises(ValueError, match="a_IC must be contiguous uint8"):
+        pose_products(pictures[:, ::2], pictures, none, none)
