@@ -39,7 +39,7 @@ from measure import append_result, machine
 from aqqua.curate.balance.census import WeightsConfig
 from aqqua.curate.balance.weights import effective, make_weights
 from aqqua.curate.clusters.assign import ClustersConfig, cluster_images
-from aqqua.evaluate.features import pixel_features
+from aqqua.evaluate.contenders.pixels import pixel_features
 from aqqua.evaluate.models import load_embedder
 from aqqua.instruments.detect import find
 from aqqua.instruments.record import Found, ReadOptions, Record

@@ -108,7 +108,7 @@ class TierResult(_Strict):
 
 
 class Overlap(_Strict):
-    """Test images that pretraining saw, or saw something nearly the same as."""
+    """Test images that the model's pretraining saw, or saw something nearly the same as."""
 
     images: _Count
     of: _Count
@@ -217,11 +217,12 @@ def comparable(entry: Entry) -> tuple[object, ...]:
     return suite.name, suite.protocol, suite.sha256, tuple(sorted(suite.datasets.items())), rows
 
 
-def figure(value: float, interval: tuple[float, float] | None = None) -> Figure | None:
+def figure(value: float, low: float | None = None, high: float | None = None) -> Figure | None:
     """A figure; None for what is no number, which JSON does not know."""
     if not math.isfinite(value):
         return None
-    low, high = interval if interval is not None and all(map(math.isfinite, interval)) else (None, None)
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        low = high = None
     return Figure(value=float(value), low=low, high=high)
 
 

@@ -1,17 +1,16 @@
-"""Images to feature rows: by a trained backbone, by the same one untrained, or by raw pixels.
+"""Images to feature rows by a backbone of this project.
 
 A model sees each whole image once, undisturbed, at its native resolution, packed.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from PIL import Image
+from jaxtyping import Float, Int
 
 from aqqua.model.sequences import Sequences
 from aqqua.model.vit import Features, VisionTransformer
@@ -23,7 +22,6 @@ from aqqua.store.read import Block, Dataset
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 BUDGET_TOKENS = 16384
-PIXEL_SIDE = 32  # of the raw-pixel baseline
 _CPU = torch.device("cpu")
 
 
@@ -47,63 +45,35 @@ class Embedder:
     @torch.no_grad()
     def __call__(self, dataset: Dataset, number: int) -> Float[np.ndarray, "I D"]:
         """Features of all images of a block, in row order, float32."""
-        block = dataset.block(number)
-        config, found = self.backbone.config, []
+        found = [self._pool(*seen).float().cpu().numpy() for seen in self._seen(dataset, number)]
+        return np.concatenate(found) if found else np.zeros((0, self.width), np.float32)
+
+    @torch.no_grad()
+    def patches(
+        self, dataset: Dataset, number: int
+    ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " I1"]]:
+        """Patch tokens of a block in row order, float32, and where each image starts; the last is N."""
+        found, counts = [np.zeros((0, self.backbone.config.width), np.float32)], [np.zeros(1, np.int64)]
+        for features, sequences in self._seen(dataset, number):
+            found.append(features.patches_ND.float().cpu().numpy())
+            counts.append((sequences.lengths - sequences.prefix).numpy())
+        return np.concatenate(found), np.concatenate(counts).cumsum()
+
+    def _seen(self, dataset: Dataset, number: int) -> Iterator[tuple[Features, Sequences]]:
+        """What the backbone says of a block, pack by pack."""
+        block, config = dataset.block(number), self.backbone.config
         packs = whole_packs(
             block.sizes, number, patch_px=config.patch_px, prefix_tokens=config.prefix,
             budget_tokens=max(BUDGET_TOKENS, self.views.max_tokens[0] + config.prefix), views=self.views,
         )  # fmt: skip
-        for pack in packs:
-            features, sequences = self._forward(pack, block)
-            found.append(self._pool(features, sequences).float().cpu().numpy())
-        return np.concatenate(found) if found else np.zeros((0, self.width), np.float32)
+        return (self._forward(pack, block) for pack in packs)
 
     def _forward(self, pack: Pack, block: Block) -> tuple[Features, Sequences]:
-        config = self.backbone.config
-        _, render = choose("auto", self.device)
         pixels = [block.pixels(row) for row in pack.row_I.tolist()]
-        patches_NF = render(pack, pixels, config.patch_px, config.channels).to(self.device)
-        sequences = Sequences.from_grids(
-            torch.from_numpy(pack.grid_V2),
-            torch.from_numpy(pack.um_per_px_V),
-            config.patch_px,
-            config.prefix,
-            self.device,
-        )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.backbone(patches_NF, sequences), sequences
+        return pack_features(self.backbone, pack, pixels, self.device)
 
     def _pool(self, features: Features, sequences: Sequences) -> torch.Tensor:
-        if self.pooling == "cls":
-            return features.cls_VD
-        patches_ND = features.patches_ND.float()
-        total_VD = torch.zeros(sequences.views, patches_ND.shape[1], device=patches_ND.device)
-        total_VD.index_add_(0, sequences.view_N, patches_ND)
-        mean_VD = total_VD / torch.bincount(sequences.view_N, minlength=sequences.views)[:, None]
-        return mean_VD if self.pooling == "mean" else torch.cat([features.cls_VD.float(), mean_VD], dim=1)
-
-
-def pixel_features(dataset: Dataset, number: int) -> Float[np.ndarray, "I 1024"]:
-    """The raw-pixel baseline: background removed, fitted into 32×32 without stretching, flattened."""
-    block = dataset.block(number)
-    rows = [_thumbnail(block, i) for i in range(len(block))]
-    return np.array(rows, np.float32).reshape(len(block), PIXEL_SIDE**2)
-
-
-def _thumbnail(block: Block, i: int) -> np.ndarray:
-    full = 65535.0 if block.sizes.bits[i] == 16 else 255.0
-    difference = block.pixels(i).astype(np.float32) - block.sizes.background[
-        i, : block.sizes.channels[i]
-    ].astype(np.float32).reshape((1, 1, -1) if block.sizes.channels[i] == 3 else (1, 1))
-    grey = (difference if difference.ndim == 2 else difference.mean(axis=2)) / full
-    height, width = grey.shape
-    zoom = PIXEL_SIDE / max(height, width)
-    size = max(round(width * zoom), 1), max(round(height * zoom), 1)
-    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR))
-    canvas = np.zeros((PIXEL_SIDE, PIXEL_SIDE), np.float32)
-    top, left = (PIXEL_SIDE - size[1]) // 2, (PIXEL_SIDE - size[0]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = small
-    return canvas.ravel()
+        return pooled(features, sequences, self.pooling)
 
 
 def all_features(
@@ -127,3 +97,32 @@ def fingerprint(module: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def pack_features(
+    backbone: VisionTransformer, pack: Pack, pixels: list[np.ndarray], device: torch.device
+) -> tuple[Features, Sequences]:
+    """What the backbone says of a pack, and how its views lie in it; gradients flow where enabled."""
+    config = backbone.config
+    _, render = choose("auto", device)
+    patches_NF = render(pack, pixels, config.patch_px, config.channels).to(device)
+    sequences = Sequences.from_grids(
+        torch.from_numpy(pack.grid_V2),
+        torch.from_numpy(pack.um_per_px_V),
+        config.patch_px,
+        config.prefix,
+        device,
+    )
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        return backbone(patches_NF, sequences), sequences
+
+
+def pooled(features: Features, sequences: Sequences, pooling: Pooling) -> Float[torch.Tensor, "V D"]:
+    """One row per view: its CLS token, the mean of its patches, or both."""
+    if pooling == "cls":
+        return features.cls_VD
+    patches_ND = features.patches_ND.float()
+    total_VD = torch.zeros(sequences.views, patches_ND.shape[1], device=patches_ND.device)
+    total_VD.index_add_(0, sequences.view_N, patches_ND)
+    mean_VD = total_VD / torch.bincount(sequences.view_N, minlength=sequences.views)[:, None]
+    return mean_VD if pooling == "mean" else torch.cat([features.cls_VD.float(), mean_VD], dim=1)

@@ -17,17 +17,18 @@ _TEACHER = "teacher.backbone."
 VIEWS_KEY = "aqqua.views"
 
 
-def load_embedder(path: Path, pooling: Pooling = "cls") -> Embedder:
-    """The teacher's backbone, on the best device.
+def load_embedder(path: Path, pooling: Pooling = "cls", device: torch.device | None = None) -> Embedder:
+    """The teacher's backbone.
 
     Args:
         path: a run (its newest whole checkpoint), one checkpoint of a run, or an exported file.
         pooling: what becomes the feature of an image.
+        device: None: the best there is.
 
     Raises:
         ValueError: none of these.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, views = _from_run(path) if path.is_dir() else _from_file(path)
     return Embedder(backbone.to(device).eval(), views, pooling, device)
 
@@ -41,7 +42,7 @@ def untrained(embedder: Embedder, seed: int) -> Embedder:
 
 def run_config(path: Path) -> PretrainConfig | None:
     """The config of a run, or of the run of a checkpoint; None for an exported file."""
-    file = _run_folder(path) / CONFIG
+    file = run_folder(path) / CONFIG
     return load_config(PretrainConfig, file) if path.is_dir() and file.exists() else None
 
 
@@ -62,13 +63,14 @@ def save_embedder(embedder: Embedder, out: Path) -> None:
     save_model(out, embedder.backbone, embedder.backbone.config, about)
 
 
-def _run_folder(path: Path) -> Path:
+def run_folder(path: Path) -> Path:
+    """The folder of a run, or of the run of a checkpoint."""
     absolute = path.absolute()
     return absolute.parents[1] if absolute.parent.name == CHECKPOINTS else absolute
 
 
 def _from_run(path: Path) -> tuple[VisionTransformer, ViewConfig]:
-    config, run = run_config(path), _run_folder(path)
+    config, run = run_config(path), run_folder(path)
     if config is None:
         saved = None
     elif run == path.absolute():

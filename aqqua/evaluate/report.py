@@ -1,220 +1,259 @@
-"""One evaluation: frozen features of a model and its baselines, the same split, the same probes."""
+"""One evaluation: contenders on a suite, for machines (JSON), for people (a table), for the leaderboard.
 
-import hashlib
-from collections.abc import Callable, Sequence
+Test: tests/evaluate/test_report.py.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import torch
 
 import aqqua
-from aqqua.evaluate.features import Embedder, Pooling, all_features, fingerprint, pixel_features
-from aqqua.evaluate.interval import macro_f1_margin
-from aqqua.evaluate.knn import knn_predict
-from aqqua.evaluate.linear import FITS, linear_predict
-from aqqua.evaluate.metrics import Scores, score
-from aqqua.evaluate.models import load_embedder, run_config, untrained
-from aqqua.evaluate.whiten import fit_whitening
+from aqqua.evaluate.asking import ON_TOKENS, USUAL, Rows, check_probe
+from aqqua.evaluate.contenders.contender import Contender, WithPatches
+from aqqua.evaluate.contenders.native import Native
+from aqqua.evaluate.feature_cache import FeatureCache
+from aqqua.evaluate.metrics.interval import Interval
+from aqqua.evaluate.metrics.judge import macro_f1_margin
+from aqqua.evaluate.metrics.judged import Judged
+from aqqua.evaluate.metrics.scores import Scores
+from aqqua.evaluate.models import run_config
+from aqqua.evaluate.protocol import SEED, Task, judge_features, judge_probe, tasks_of
+from aqqua.evaluate.provenance import source_commit
+from aqqua.evaluate.suites.prepare import Prepared
+from aqqua.evaluate.tokens import PatchTokens
 from aqqua.progress import Bar
-from aqqua.store.read import Dataset
-from aqqua.store.split import held_out
+from aqqua.store.sizes import Sizes
+from aqqua.store.split import NAMING, held_out_rows
 
-NEIGHBOURS = (1, 5, 20)
-MIN_PER_CLASS = 2  # training images a class needs to be asked for
-TRUSTED = ("validated", "folder")  # label statuses that count as truth
-DEFAULT_HOLDOUT = 0.2
-
-
-@dataclass(frozen=True)
-class Split:
-    """Labelled images of a dataset, divided by group."""
-
-    train: np.ndarray  # row numbers
-    test: np.ndarray
-    label: np.ndarray  # class number of every row of the dataset, -1 where none counts
-    names: list[str]
-    left_out: dict[str, int]  # why images are not used
+SIZED_BLOCKS = 16  # of each data set, whose images' sizes say what one costs
+SHOWN = ("macro_f1", "balanced_accuracy", "plankton_macro_f1", "ece")
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of each contender under each probe."""
+    """Figures of all contenders on all splits."""
 
-    about: dict[str, Any]
-    scores: dict[str, dict[str, Scores]]  # contender -> probe -> scores
-    margins: dict[str, dict[str, tuple[float, float]]]  # baseline -> probe -> 95 % interval of model minus it
+    prepared: Prepared
+    contenders: list[Contender]
+    scores: list[Scores]
+    judged: dict[tuple[str, str, str], Judged]  # contender, split, answer
+    unseen: dict[str, bool | None]  # split -> whether the first held its test images out; None: nobody knows
+    gflops: dict[str, float]  # of an image, by contender
+
+    @property
+    def margins(self) -> dict[str, dict[str, dict[str, Interval]]]:
+        """Other contender -> split -> answer -> macro-F1 of the first contender minus its own, paired."""
+        first, *others = (one.name for one in self.contenders)
+        found: dict[str, dict[str, dict[str, Interval]]] = {name: {} for name in others}
+        for (name, split, answer), judged in self.judged.items():
+            if name != first and (first, split, answer) in self.judged:
+                margin = macro_f1_margin(self.judged[first, split, answer], judged, SEED)
+                found[name].setdefault(split, {})[answer] = margin
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        scores = {
-            name: {probe: asdict(s) for probe, s in probes.items()} for name, probes in self.scores.items()
+        scores: dict[str, Any] = {}
+        for one in self.scores:
+            scores.setdefault(one.contender, {}).setdefault(one.tier, {})[one.probe] = one.as_dict()
+        margins = {
+            name: {split: {a: asdict(m) for a, m in answers.items()} for split, answers in splits.items()}
+            for name, splits in self.margins.items()
         }
-        return {**self.about, "scores": scores, "macro_f1_margins": self.margins}
+        return {
+            **self.prepared.facts(),
+            "aqqua": aqqua.__version__,
+            "commit": source_commit(),
+            "test_images_unseen_in_pretraining": self.unseen,
+            "contenders": {
+                one.name: {**asdict(one.facts), "gflops_per_image": self.gflops[one.name]}
+                for one in self.contenders
+            },
+            "scores": scores,
+            "macro_f1_margins": margins,
+        }
 
     def lines(self) -> list[str]:
         """For people."""
-        about = self.about
-        head = (
-            f"{about['test_images']} test images of {about['classes_tested']} classes, "
-            f"{about['train_images']} labelled images of {about['classes']} classes to learn from"
+        margins = self.margins
+        return [line for split in self.prepared.splits for line in self._lines_of(split.name, margins)]
+
+    def _lines_of(self, split: str, margins: dict[str, dict[str, dict[str, Interval]]]) -> Iterator[str]:
+        facts = self.prepared.facts()["splits"][split]
+        yield (
+            f"{split}: {facts['test_images']} test images of {facts['classes_tested']} classes in "
+            f"{facts['test_groups']} groups, {facts['train_images']} labelled images of {facts['classes']} "
+            "classes to learn from"
         )
-        if not about["test_images_unseen_in_pretraining"]:
-            head += "\nnote: pretraining may have seen test images (without labels); see data.holdout"
-        columns = f"{'macro-F1':>9} {'accuracy':>9} {'balanced':>9}"
-        table = [f"{'':10} {'probe':19} {columns}   model ahead in macro-F1 by (95 %)"]
-        for name, probes in self.scores.items():
-            for probe, s in probes.items():
-                numbers = f"{s.macro_f1:9.3f} {s.accuracy:9.3f} {s.balanced_accuracy:9.3f}"
-                low, high = self.margins.get(name, {}).get(probe, (None, None))
-                lead = self.scores["model"][probe].macro_f1 - s.macro_f1
-                ahead = "" if low is None else f"   {lead:+.3f} ({low:+.3f} to {high:+.3f})"
-                table.append(f"{name:10} {probe:19} {numbers}{ahead}")
-        return [head, *table]
+        if self.unseen[split] is False:
+            yield f"note: {self.contenders[0].name} was trained on some of these test images; see --holdout"
+        scores = [one for one in self.scores if one.tier == split]
+        shown = [name for name in SHOWN if any(name in one.figures for one in scores)]
+        names = [one.name for one in self.contenders]
+        wide = max(map(len, names))
+        heads = "".join(f" {_short(name):>22}" for name in shown)
+        ahead = f"   {names[0]} ahead in macro-F1 by" if len(names) > 1 else ""
+        yield f"  {'':{wide}} {'':18}{heads}{ahead}"
+        for one in scores:
+            if not set(shown) & set(one.figures):
+                continue
+            cells = "".join(f" {_cell(one.figures.get(name)):>22}" for name in shown)
+            margin = margins.get(one.contender, {}).get(split, {}).get(one.probe)
+            yield f"  {one.contender:{wide}} {one.probe:18}{cells}   {_cell(margin, sign=True)}".rstrip()
+        yield from self._others(scores, wide)
+        yield ""
+
+    def _others(self, scores: list[Scores], wide: int) -> Iterator[str]:
+        """Figures of instruments and of the unknown, which have columns of their own."""
+        for one in scores:
+            if set(SHOWN) & set(one.figures):
+                continue
+            told = ", ".join(f"{_short(name)} {_cell(found)}" for name, found in one.figures.items())
+            yield f"  {one.contender:{wide}} {told}"
 
 
 def evaluate(
-    model: Path,
-    data: Path,
+    prepared: Prepared,
+    contenders: Sequence[Contender],
     *,
-    against: Sequence[str] = ("untrained",),
-    holdout: float | None = None,
-    pooling: Pooling = "cls",
-    linear: bool = True,
+    probes: Sequence[str] = USUAL,
+    cache: Path | None = None,
 ) -> Result:
-    """Judge a model by its frozen features on labelled images it never trained on.
+    """Judge contenders by frozen features; the first is the one whom the others are compared with.
 
     Args:
-        model: folder of a run, or an exported file.
-        data: dataset with labels.
-        against: baselines, `untrained` and `pixels`.
-        holdout: share of groups tested on; with more than the run held out, it has seen some of them.
-            None takes the run's.
-        linear: also fit the linear probe.
+        prepared: a suite (aqqua.evaluate.suites).
+        probes: names of aqqua.evaluate.asking.PROBES.
+        cache: folder in which features are kept for the next time; None: they are not.
 
     Raises:
-        ValueError: no labelled images on both sides of the split.
+        ValueError: no contender, one twice, no such probe, or patch tokens asked of what has none.
     """
-    embedder, dataset, config = load_embedder(model, pooling), Dataset.open(data), run_config(model)
-    if holdout is not None and not 0 < holdout < 1:
-        raise ValueError(f"evaluate: holdout must be between 0 and 1, got {holdout}; 0.2 is a fifth")
-    if holdout is None:
-        holdout = (config.data.holdout if config else 0) or DEFAULT_HOLDOUT
-    split = split_labelled(dataset, holdout)
-    makers: dict[str, Callable[[Dataset, int], np.ndarray]] = {"model": embedder}
-    if "untrained" in against:
-        makers["untrained"] = untrained(embedder, config.seed if config else 0)
-    if "pixels" in against:
-        makers["pixels"] = pixel_features
-    predictions = {}
-    for name, make in makers.items():
-        with Bar(f"features of {name}", dataset.rows, "images") as bar:
-            features = all_features(make, dataset, lambda done, bar=bar: bar.update(done))  # type: ignore[misc]
-        predictions[name] = probe(features, split, linear=linear)
-    # A smaller share holds out a part of the same groups; a larger one takes groups that were trained on.
-    # What the weights of an `init` have seen, nobody can tell.
-    unseen = config is not None and config.init is None and holdout <= config.data.holdout
-    return Result(_about(embedder, dataset, split, holdout, unseen), *_judge(predictions, split))
-
-
-def probe(features_ND: np.ndarray, split: Split, *, linear: bool = True) -> dict[str, np.ndarray]:
-    """Classes of the test rows, as each probe finds them.
-
-    kNN for each of NEIGHBOURS, on the features as they are and whitened, and the linear probe.
-    """
-    train, test = features_ND[split.train], features_ND[split.test]
-    labels = split.label[split.train]
-    whiten = fit_whitening(train)
-    found = {}
-    for kind, rows in {"kNN": (train, test), "whitened kNN": (whiten(train), whiten(test))}.items():
-        train_ND, test_MD = (torch.from_numpy(side).float() for side in rows)
-        for k in NEIGHBOURS:
-            predicted = knn_predict(train_ND, torch.from_numpy(labels), test_MD, k, len(split.names))
-            found[f"{kind} k={k}"] = predicted.numpy()
-    if linear:
-        with Bar("linear probe", FITS, "fits") as bar:
-            found["linear"], _ = linear_predict(
-                train, labels, test, seed=0, advance=lambda done: bar.update(done)
-            )
-    return found
-
-
-def _judge(
-    predictions: dict[str, dict[str, np.ndarray]], split: Split
-) -> tuple[dict[str, dict[str, Scores]], dict[str, dict[str, tuple[float, float]]]]:
-    """Scores of each contender under each probe, and by how much the model is ahead of each baseline."""
-    truth = split.label[split.test]
-    scores = {
-        name: {kind: score(truth, found, split.names) for kind, found in probes.items()}
-        for name, probes in predictions.items()
-    }
-    model = predictions["model"]
-    margins = {
-        name: {
-            kind: macro_f1_margin(truth, model[kind], found, len(split.names), seed=0)
-            for kind, found in probes.items()
-        }
-        for name, probes in predictions.items()
-        if name != "model"
-    }
-    return scores, margins
-
-
-def split_labelled(dataset: Dataset, holdout: float) -> Split:
-    """Rows with trusted labels, by group into train and test; copies of training images leave the test.
-
-    Raises:
-        ValueError: one side would be empty.
-    """
-    table = dataset.table(["label", "label_status", "content"])
-    status = np.array(table["label_status"].to_pylist(), object)
-    written = table["label"].to_pylist()
-    trusted = np.isin(status, TRUSTED) & np.array([name is not None for name in written])
-    tested = np.concatenate([held_out(dataset, block, holdout) for block in range(dataset.blocks)])
-    train_counts: dict[str, int] = {}
-    for row in np.flatnonzero(trusted & ~tested):
-        train_counts[written[row]] = train_counts.get(written[row], 0) + 1
-    names = sorted(name for name, count in train_counts.items() if count >= MIN_PER_CLASS)
-    number = {name: i for i, name in enumerate(names)}
-    label = np.array([number.get(name, -1) if ok else -1 for name, ok in zip(written, trusted, strict=True)])
-    train = np.flatnonzero((label >= 0) & ~tested)
-    # Pretraining saw every image of the training groups, labelled or not.
-    seen = set(table["content"].filter(pa.array(~tested)).to_pylist())
-    test = np.flatnonzero((label >= 0) & tested)
-    copies = np.array([content in seen for content in table["content"].take(test).to_pylist()], bool)
-    left_out = {
-        "no label": int(sum(name is None for name in written)),
-        "label not trusted": int((~trusted).sum()) - sum(name is None for name in written),
-        f"class with under {MIN_PER_CLASS} training images": int((trusted & (label < 0)).sum()),
-        "exact copy of a training image": int(copies.sum()),
-    }
-    test = test[~copies]
-    if not len(train) or not len(test):
+    names = [one.name for one in contenders]
+    if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"evaluate: both sides of the split must hold labelled images, got {len(train)} to learn from "
-            f"and {len(test)} to test on; choose another --holdout or a dataset with labels"
+            f"evaluate: models must be given, each once, got {', '.join(names) or 'none'}; correct the list"
         )
-    return Split(train, test, label, names, left_out)
+    for probe in probes:
+        check_probe(probe)
+    unasked = [name for name in ("traits", "carbon") if name in prepared.suite.metrics]
+    if unasked:
+        raise ValueError(
+            f"evaluate: a suite may ask for classes, instruments and novelty, got {unasked[0]}; take it out "
+            "of metrics: traits and carbon are judged by aqqua finetune on the values it holds back"
+        )
+    tasks, scores, judged = tasks_of(prepared), [], {}
+    for contender in contenders:
+        for found, of in _judged_by_all(prepared, tasks, contender, probes, cache):
+            scores.append(found)
+            if of is not None:
+                judged[contender.name, found.tier, found.probe] = of
+    gflops = {one.name: _gflops(one, prepared) for one in contenders}
+    return Result(prepared, list(contenders), scores, judged, _unseen(prepared, contenders[0]), gflops)
 
 
-def _about(
-    embedder: Embedder, dataset: Dataset, split: Split, holdout: float, unseen: bool
-) -> dict[str, Any]:
-    test_ids = hashlib.sha256(split.test.tobytes()).hexdigest()
-    return {
-        "protocol": 2,
-        "aqqua": aqqua.__version__,
-        "model_sha256": fingerprint(embedder.backbone),
-        "dataset_sha256": dataset.manifest_sha256,
-        "test_rows_sha256": test_ids,
-        "holdout": holdout,
-        "test_images_unseen_in_pretraining": unseen,
-        "pooling": embedder.pooling,
-        "train_images": len(split.train),
-        "test_images": len(split.test),
-        "classes": len(split.names),
-        "classes_tested": len(np.unique(split.label[split.test])),
-        "left_out": split.left_out,
-    }
+def _judged_by_all(
+    prepared: Prepared, tasks: list[Task], contender: Contender, probes: Sequence[str], cache: Path | None
+) -> Iterator[tuple[Scores, Judged | None]]:
+    with (
+        _features(prepared, contender, probes, cache) as (rows_ID, tokens),
+        Bar(f"probes of {contender.name}", len(tasks) * (len(probes) + 1), "fits") as bar,
+    ):
+        done = 0
+        for task in tasks:
+            for probe in probes:
+                rows: Rows | None = tokens if probe in ON_TOKENS else rows_ID
+                assert rows is not None, "tokens are there where a probe wants them"
+                yield from judge_probe(contender.name, probe, rows, task).values()
+                done += 1
+                bar.update(done)
+            yield from ((scores, None) for scores in judge_features(contender.name, rows_ID, task))
+            done += 1
+            bar.update(done)
+
+
+@contextmanager
+def _features(
+    prepared: Prepared, contender: Contender, probes: Sequence[str], folder: Path | None
+) -> Iterator[tuple[np.ndarray, PatchTokens | None]]:
+    """Features of all images of the suite in its order, and their patch tokens where a probe wants them."""
+    on_tokens = [probe for probe in probes if probe in ON_TOKENS]
+    if on_tokens and not isinstance(contender, WithPatches):
+        raise ValueError(
+            f"evaluate: the probe {on_tokens[0]} needs patch tokens, got {contender.name}, which has none; "
+            "leave out the one or the other"
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        cache, total = FeatureCache(folder or Path(temporary)), sum(d.rows for d in prepared.datasets)
+        with Bar(f"features of {contender.name}", total, "images") as bar:
+            done, found = 0, []
+            for dataset in prepared.datasets:
+                before = done
+                found.append(cache.features(contender, dataset, lambda n, b=before: bar.update(b + n)))  # type: ignore[misc]
+                done += dataset.rows
+        rows_ID = np.concatenate(found) if len(found) > 1 else found[0]
+        tokens = None
+        if on_tokens and isinstance(contender, WithPatches):
+            tokens = PatchTokens.chained([cache.tokens(contender, one) for one in prepared.datasets])
+        yield rows_ID, tokens
+
+
+def _gflops(contender: Contender, prepared: Prepared) -> float:
+    """10⁹ operations of an image, the mean over some blocks of the suite."""
+    parts = [
+        dataset.sizes(block)
+        for dataset in prepared.datasets
+        for block in range(0, dataset.blocks, max(dataset.blocks // SIZED_BLOCKS, 1))
+    ]
+    return contender.flops(Sizes.concatenate(parts)) / 1e9
+
+
+def _unseen(prepared: Prepared, contender: Contender) -> dict[str, bool | None]:
+    """Whether all that a split tests was held out of training, by the names that the datasets give.
+
+    What the weights of an `init` have seen, nobody can tell; nor what others were trained on.
+    """
+    share = _held_share(contender)
+    if share is None:
+        return {split.name: None for split in prepared.splits}
+    held_I = np.concatenate([held_out_rows(one.table(list(NAMING)), share) for one in prepared.datasets])
+    return {split.name: bool(held_I[split.test].all()) for split in prepared.splits}
+
+
+def _held_share(contender: Contender) -> float | None:
+    """Share of groups that neither pretraining nor fine-tuning learned from; None: nobody can tell."""
+    if not isinstance(contender, Native) or contender.kind != "aqqua":
+        return None
+    if (share := fine_tuned_holdout(contender)) is not None:
+        return share
+    config = run_config(Path(contender.name))
+    return None if config is None or config.init is not None else config.data.holdout
+
+
+def fine_tuned_holdout(contender: Contender) -> float | None:
+    """Share of groups that fine-tuning held out, of the backbone in a classifier's folder; else None."""
+    about = Path(contender.name).with_name("classifier.json")
+    if not isinstance(contender, Native) or not about.is_file():
+        return None
+    return float(json.loads(about.read_text(encoding="utf-8"))["facts"]["holdout"])
+
+
+def _short(figure: str) -> str:
+    return figure.replace("_", " ").replace("macro f1", "macro-F1").replace("ece", "ECE")
+
+
+def _cell(found: Interval | None, *, sign: bool = False) -> str:
+    """0.712 (0.640 to 0.780); nothing where there is no figure."""
+    if found is None or math.isnan(found.value):
+        return ""
+    form = "+.3f" if sign else ".3f"
+    if found.low is None or found.high is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"

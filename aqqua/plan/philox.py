@@ -30,7 +30,13 @@ class Purpose(IntEnum):
     DROP_PATH = 5
     HIDE_SCALE = 6
     SPECKS = 7
+    TURN = 8
+    FINETUNE_ORDER = 9
     CLUSTER = 20
+    CARBON_CLASS = 30
+    CARBON_SIZE = 31
+    CARBON_RELATION = 32
+    COUNT = 33
 
 
 def philox4x32(

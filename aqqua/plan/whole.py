@@ -24,6 +24,29 @@ def whole_packs(
         budget_tokens: of a pack, at least the cap of a global view and its prefix.
     """
     planned = whole_views(sizes, patch_px, views.max_tokens[0], views.min_tokens[0], views)
+    places = np.full(len(sizes), block), np.arange(len(sizes)), np.zeros(len(sizes), np.uint64)
+    yield from single_view_packs(sizes, planned, *places, prefix_tokens, budget_tokens)
+
+
+def single_view_packs(
+    sizes: Sizes,
+    planned: Views,
+    block_I: np.ndarray,
+    row_I: np.ndarray,
+    visit_I: np.ndarray,
+    prefix_tokens: int,
+    budget_tokens: int,
+) -> Iterator[Pack]:
+    """Packs of the first planned view of each image, in the order given, none of them masked.
+
+    Args:
+        sizes, planned: of the images and their views.
+        block_I, row_I, visit_I: where each image lies in the dataset, and which visit of it this is.
+        budget_tokens: of a pack, at least the largest view and its prefix.
+
+    Raises:
+        ValueError: a view is larger than the budget.
+    """
     tokens_I = planned.patches_IS()[:, 0] + prefix_tokens
     if int(tokens_I.max(initial=0)) > budget_tokens:
         raise ValueError(
@@ -33,19 +56,28 @@ def whole_packs(
     start = 0
     while start < len(tokens_I):
         end = start + max(int(np.searchsorted(np.cumsum(tokens_I[start:]), budget_tokens, side="right")), 1)
-        yield _whole_pack(sizes, planned, block, np.arange(start, end), prefix_tokens, budget_tokens)
+        rows = np.arange(start, end)
+        places = block_I[rows], row_I[rows], visit_I[rows]
+        yield _single_view_pack(sizes, planned, rows, *places, prefix_tokens, budget_tokens)
         start = end
 
 
-def _whole_pack(
-    sizes: Sizes, planned: Views, block: int, rows: np.ndarray, prefix_tokens: int, budget_tokens: int
+def _single_view_pack(
+    sizes: Sizes,
+    planned: Views,
+    rows: np.ndarray,
+    block_I: np.ndarray,
+    row_I: np.ndarray,
+    visit_I: np.ndarray,
+    prefix_tokens: int,
+    budget_tokens: int,
 ) -> Pack:
     grid = planned.grid_IS2[rows, 0]
     nothing = np.zeros(0, np.int64)
     return Pack(
-        block_I=np.full(len(rows), block),
-        row_I=rows,
-        visit_I=np.zeros(len(rows), np.uint64),
+        block_I=block_I,
+        row_I=row_I,
+        visit_I=visit_I,
         sizes=sizes.take(rows),
         views_per_image=1,
         grid_V2=grid,

@@ -112,5 +112,5 @@ def test_other_data_are_not_compared():
 
 def test_what_is_no_number_is_no_figure():
     assert figure(float("nan")) is None
-    assert figure(0.5, (0.4, float("nan"))).low is None
-    assert figure(0.5, (0.4, 0.6)).high == 0.6
+    assert figure(0.5, 0.4, float("nan")).low is None
+    assert figure(0.5, 0.4, 0.6).high == 0.6

@@ -1,17 +1,13 @@
-"""Features: packed equals one by one, rows keep their order, pooling, the pixel baseline."""
+"""Features: packed equals one by one, rows keep their order, pooling, patches."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from drawn_images import blob, make_dataset
 
-from aqqua.evaluate.features import (
-    PIXEL_SIDE,
-    Embedder,
-    all_features,
-    fingerprint,
-    pixel_features,
-)
+from aqqua.evaluate.features import Embedder, all_features, fingerprint
 from aqqua.model.vit import VisionTransformer
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.whole import whole_packs
@@ -75,44 +71,15 @@ def test_an_empty_block_gives_no_rows(dataset, backbone):
             return Block(dataset.sizes(0).take(nothing), np.zeros(1, np.int64), np.zeros(0, np.uint8))
 
     assert Embedder(backbone, ViewConfig())(Empty(), 0).shape == (0, 32)
-    assert pixel_features(Empty(), 0).shape == (0, PIXEL_SIDE**2)
 
 
-def test_pixel_baseline(tmp_path):
-    """Background is 0, full scale is 1, nothing is stretched, colour is the mean of its channels."""
-    grey = np.full((10, 40), 200, np.uint8)
-    grey[3:7, 18:22] = 100
-    tall = np.full((64, 8), 50, np.uint8)
-    tall[20:44, 1:7] = 150
-    arrays = {
-        "grey": grey,
-        "deep": grey.astype("<u2") * 257,
-        "colour": np.stack([grey, grey, grey], axis=2),
-        "tinted": np.stack([grey, np.full_like(grey, 90), np.full_like(grey, 7)], axis=2),
-        "tall": tall,
-        "flat": np.full((9, 9), 123, np.uint8),
-        "dot": np.full((1, 1), 255, np.uint8),
-    }
-    made = make_dataset(tmp_path / "pixels", list(arrays.values()))
-    ids = made.table(["image_id"])["image_id"].to_pylist()
-    rows, names = all_features(pixel_features, made), list(arrays)
-    got = {
-        names[int(name.removeprefix("made/image"))]: row.reshape(PIXEL_SIDE, PIXEL_SIDE)
-        for name, row in zip(ids, rows, strict=True)
-    }
-
-    assert got["grey"].min() == pytest.approx(-100 / 255, abs=0.02)
-    assert got["grey"].max() == pytest.approx(0, abs=1e-6)
-    assert not got["grey"][:12].any()  # 10 × 40 becomes 8 × 32 in the middle
-    assert not got["grey"][20:].any()
-    np.testing.assert_allclose(got["deep"], got["grey"], atol=1e-6)
-    np.testing.assert_allclose(got["colour"], got["grey"], atol=1e-6)
-    np.testing.assert_allclose(got["tinted"], got["grey"] / 3, atol=1e-6)  # the other two are background
-    assert got["tall"].max() == pytest.approx(100 / 255, abs=0.02)
-    assert not got["tall"][:, :14].any()  # 64 × 8 becomes 32 × 4
-    assert not got["tall"][:, 18:].any()
-    assert not got["flat"].any()
-    assert not got["dot"].any()
+def test_patches_are_those_that_are_pooled(dataset, backbone):
+    embedder = Embedder(backbone, ViewConfig(), "mean")
+    for number in (0, 3):
+        tokens, offsets = embedder.patches(dataset, number)
+        assert (tokens.dtype, offsets[0], offsets[-1]) == (np.float32, 0, len(tokens))
+        means = np.array([tokens[start:end].mean(axis=0) for start, end in pairwise(offsets.tolist())])
+        np.testing.assert_allclose(means, embedder(dataset, number), atol=1e-5)
 
 
 def test_fingerprint_follows_the_weights(backbone):

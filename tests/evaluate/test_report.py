@@ -1,176 +1,159 @@
-"""The split is honest (groups, copies, statuses, rare classes), and an evaluation says what it did."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""An evaluation says what it did: figures, margins, who had seen what; and it is the same again."""
 
 import numpy as np
 import pytest
 
+from aqqua.evaluate.asking import FITTED, NEIGHBOURS
+from aqqua.evaluate.contenders.opening import open_contender
+from aqqua.evaluate.entry import comparable, read_entry
+from aqqua.evaluate.metrics.classes import most_probable
 from aqqua.evaluate.models import load_embedder, save_embedder
-from aqqua.evaluate.report import DEFAULT_HOLDOUT, evaluate, split_labelled
-from aqqua.instruments.record import Record
-from aqqua.instruments.tree import Tree
+from aqqua.evaluate.probes.attentive import Attentive
+from aqqua.evaluate.report import evaluate
+from aqqua.evaluate.submission import entry_of, entry_paths, write_entries
+from aqqua.evaluate.suites.prepare import prepare
+from aqqua.evaluate.suites.suite import Suite
 from aqqua.store.read import Dataset
-from aqqua.store.split import held_out as held_out_rows
-from aqqua.store.write import ingest
+from aqqua.store.split import held_out
 
-KNN = [f"{kind} k={k}" for kind in ("kNN", "whitened kNN") for k in (1, 5, 20)]
-
-
-@dataclass(frozen=True)
-class Numbered:
-    """A small picture that is nobody else's."""
-
-    number: int
-
-    def load(self, _tree: Tree) -> np.ndarray:
-        return np.random.default_rng(self.number).integers(0, 255, (3, 5), np.uint8)
+ANSWERS = [f"{kind} k={k}" for kind in ("kNN", "whitened kNN") for k in NEIGHBOURS]
 
 
-def made(folder: Path, facts: list[dict]) -> Dataset:
-    """A dataset of records, in blocks of 32; `content` numbers the picture."""
-    records = [
-        Record(
-            object_id=f"o{i}",
-            pixels=Numbered(f.get("content", i)),
-            instrument=f.get("instrument", "IFCB"),
-            um_per_px=None,
-            sample="",
-            group=f.get("group", ""),
-            label=f.get("label", "a"),
-            label_status=f.get("status", "validated"),
-        )
-        for i, f in enumerate(facts)
-    ]
-    ingest([(Tree(root=Path("m"), label="m"), iter(records))], folder, block_rows=32, workers=1)
-    return Dataset.open(folder)
+@pytest.fixture(scope="module")
+def ready(sample_dataset):
+    return prepare(Suite.of_labels(0.3), {"data": sample_dataset})
 
 
-def column(dataset: Dataset, name: str) -> np.ndarray:
-    return np.array(dataset.table([name])[name].to_pylist(), object)
+@pytest.fixture(scope="module")
+def result(ready, tiny_run):
+    return evaluate(ready, [open_contender(name) for name in (str(tiny_run), "pixels")])
 
 
-def test_groups_never_cross(tmp_path):
-    facts = [
-        {"group": f"g{i % 40}", "instrument": ("IFCB", "UVP6")[i // 40 % 2], "label": "ab"[i % 2]}
-        for i in range(400)
-    ]
-    dataset = made(tmp_path / "d", facts)
-    split = split_labelled(dataset, 0.3)
-    names = column(dataset, "instrument") + "/" + column(dataset, "group")
-    assert not set(names[split.train]) & set(names[split.test])
-    assert len(split.train) + len(split.test) == 400
-    assert 0.1 < len(split.test) / 400 < 0.5
-    assert split.names == ["a", "b"]
-    np.testing.assert_array_equal(split.label, column(dataset, "label") == "b")
+def test_every_contender_is_judged_by_every_probe(ready, result, tiny_run):
+    by = {(one.contender, one.probe): one for one in result.scores}
+    probes = (*ANSWERS, "logistic")
+    assert list(by) == [(name, probe) for name in (str(tiny_run), "pixels") for probe in probes]
+    split = ready.splits[0]
+    for (name, probe), scores in by.items():
+        judged = result.judged[name, "sample", probe]
+        assert scores.images == len(judged.truth_M) == len(split.test)
+        predicted = most_probable(judged.probability_MC)
+        assert scores.figures["accuracy"].value == pytest.approx(np.mean(predicted == split.test_label))
+        assert set(scores.figures) == {"macro_f1", "balanced_accuracy", "accuracy"}  # what the suite asks for
 
 
-def test_a_larger_share_holds_out_the_same_groups_and_more(tmp_path):
-    dataset = made(tmp_path / "d", [{"group": f"g{i}"} for i in range(200)])
-    small, large = split_labelled(dataset, 0.2), split_labelled(dataset, 0.4)
-    assert set(small.test) < set(large.test)
+def test_margins_are_paired_and_hold_the_difference(result, tiny_run):
+    by = {(one.contender, one.probe): one.figures["macro_f1"].value for one in result.scores}
+    margins = result.margins
+    assert list(margins) == ["pixels"]
+    assert list(margins["pixels"]["sample"]) == [*ANSWERS, "logistic"]
+    for probe, margin in margins["pixels"]["sample"].items():
+        assert margin.value == pytest.approx(by[str(tiny_run), probe] - by["pixels", probe])
+        assert margin.low <= margin.value <= margin.high
 
 
-def test_copies_of_training_images_leave_the_test(tmp_path):
-    """Every picture is in two groups; where one is trained on, the other is no test."""
-    facts = [{"group": f"g{i}", "content": i % 100} for i in range(200)]
-    dataset = made(tmp_path / "d", facts)
-    split = split_labelled(dataset, 0.5)
-    content = column(dataset, "content")
-    assert not set(content[split.train]) & set(content[split.test])
-    gone = split.left_out["exact copy of a training image"]
-    assert gone > 20
-    assert len(split.train) + len(split.test) + gone == 200
-
-
-def test_unlabelled_copies_that_pretraining_saw_leave_the_test_too(tmp_path):
-    labelled = [{"group": f"g{i}", "content": i} for i in range(100)]
-    unlabelled = [{"group": f"u{i}", "content": i, "label": None, "status": "unlabelled"} for i in range(100)]
-    dataset = made(tmp_path / "d", labelled + unlabelled)
-    split = split_labelled(dataset, 0.5)
-    content, group = column(dataset, "content"), column(dataset, "group")
-    held_out = set(group[split.test])
-    tested = np.concatenate([held_out_rows(dataset, block, 0.5) for block in range(dataset.blocks)])
-    assert held_out
-    assert not set(content[split.test]) & set(content[~tested])
-
-
-def test_copies_without_a_group_stay_together(tmp_path):
-    dataset = made(tmp_path / "d", [{"content": i % 60} for i in range(120)])
-    split = split_labelled(dataset, 0.4)
-    assert split.left_out["exact copy of a training image"] == 0
-    assert len(split.train) + len(split.test) == 120
-
-
-def test_untrusted_labels_do_not_count(tmp_path):
-    statuses = ["validated", "folder", "predicted", "dubious", "discarded"]
-    facts: list[dict] = [{"status": statuses[i % 5]} for i in range(200)]
-    facts += [{"status": "unlabelled", "label": None} for _ in range(10)]
-    dataset = made(tmp_path / "d", facts)
-    split = split_labelled(dataset, 0.3)
-    used = np.concatenate([split.train, split.test])
-    assert set(column(dataset, "label_status")[used]) == {"validated", "folder"}
-    assert len(used) == 80
-    assert split.left_out["label not trusted"] == 120
-    assert split.left_out["no label"] == 10
-
-
-def test_classes_with_too_few_training_images_are_not_asked_for(tmp_path):
-    facts = [{"label": "common"} for _ in range(100)] + [{"label": f"rare{i}"} for i in range(7)]
-    dataset = made(tmp_path / "d", facts)
-    split = split_labelled(dataset, 0.3)
-    assert split.names == ["common"]
-    assert split.left_out["class with under 2 training images"] == 7
-    labels = column(dataset, "label")
-    assert set(labels[np.concatenate([split.train, split.test])]) == {"common"}
-    assert (split.label[labels != "common"] == -1).all()
-
-
-@pytest.mark.parametrize("holdout", [0.0, 1.0, float("nan")])
-def test_an_empty_side_is_refused(tmp_path, holdout):
-    dataset = made(tmp_path / "d", [{} for _ in range(20)])
-    with pytest.raises(ValueError, match=r"must hold labelled images, got .* choose another --holdout"):
-        split_labelled(dataset, holdout)
-
-
-def test_no_labels_at_all(tmp_path):
-    dataset = made(tmp_path / "d", [{"label": None, "status": "unlabelled"} for _ in range(20)])
-    with pytest.raises(ValueError, match="got 0 to learn from and 0 to test on"):
-        split_labelled(dataset, 0.3)
-
-
-def test_an_evaluation_of_a_run(tiny_run, sample_dataset):
-    result = evaluate(tiny_run, sample_dataset, against=["untrained", "pixels"])
-    assert list(result.scores) == ["model", "untrained", "pixels"]
-    for probes in result.scores.values():
-        assert list(probes) == [*KNN, "linear"]
-        assert all(0 <= s.macro_f1 <= 1 and 0 <= s.accuracy <= 1 for s in probes.values())
-    about = result.about
-    split = split_labelled(Dataset.open(sample_dataset), 0.3)
-    assert about["holdout"] == 0.3  # the run's
-    assert about["test_images_unseen_in_pretraining"] is True
-    counts = about["train_images"], about["test_images"], about["classes"]
-    assert counts == (len(split.train), len(split.test), len(split.names))
-    assert list(result.margins) == ["untrained", "pixels"]
-    for name, margins in result.margins.items():
-        assert list(margins) == [*KNN, "linear"]
-        for probe, (low, high) in margins.items():
-            ahead = result.scores["model"][probe].macro_f1 - result.scores[name][probe].macro_f1
-            assert low <= ahead <= high
-    lines = result.lines()
-    assert len(lines) == 2 + 3 * 7
-    assert sum(" to " in line for line in lines[2:]) == 2 * 7
-    again = evaluate(tiny_run, sample_dataset, against=["untrained", "pixels"])
+def test_the_same_evaluation_again_is_the_same(ready, result, tiny_run):
+    again = evaluate(ready, [open_contender(name) for name in (str(tiny_run), "pixels")])
     assert again.as_dict() == result.as_dict()
 
 
-def test_a_larger_holdout_than_the_run_s_is_not_called_unseen(tiny_run, sample_dataset, tmp_path):
-    result = evaluate(tiny_run, sample_dataset, against=[], holdout=0.5, linear=False)
-    assert result.about["test_images_unseen_in_pretraining"] is False
-    assert list(result.scores) == ["model"]
-    assert list(result.scores["model"]) == KNN
-    assert result.margins == {}
+def test_people_read_a_line_for_each_answer(result, tiny_run):
+    lines = result.lines()
+    assert "test images of" in lines[0]
+    assert "note" not in lines[1]  # the run held out 0.3 too
+    assert sum(str(tiny_run) in line for line in lines) == 1 + 7  # the heading of the margins too
+    assert sum("pixels" in line for line in lines) == 7
+
+
+def test_who_had_seen_what_is_told(sample_dataset, tiny_run, tmp_path):
+    def unseen(name, holdout):
+        ready = prepare(Suite.of_labels(holdout), {"data": sample_dataset})
+        return evaluate(ready, [open_contender(name)], probes=["knn"]).unseen
+
+    assert unseen(str(tiny_run), 0.3) == {"sample": True}
+    assert unseen(str(tiny_run), 0.5) == {"sample": False}  # more than the run held out
     save_embedder(load_embedder(tiny_run), tmp_path / "m.safetensors")
-    exported = evaluate(tmp_path / "m.safetensors", sample_dataset, against=[], linear=False)
-    assert exported.about["holdout"] == DEFAULT_HOLDOUT
-    assert exported.about["test_images_unseen_in_pretraining"] is False  # nobody can know
+    assert unseen(str(tmp_path / "m.safetensors"), 0.3) == {"sample": None}  # nobody can know
+    assert unseen("pixels", 0.3) == {"sample": None}
+
+
+def test_patch_tokens_are_looked_at_by_the_probe_that_wants_them(ready, tiny_run, tmp_path, monkeypatch):
+    brief = Attentive(rates=(1e-3,), epochs=1, min_steps=5)
+    monkeypatch.setitem(FITTED, "attentive", lambda: brief)
+    result = evaluate(ready, [open_contender(str(tiny_run))], probes=["attentive"], cache=tmp_path)
+    assert [one.probe for one in result.scores] == ["attentive"]
+    assert list(tmp_path.glob("*-tokens.npy"))
+    with pytest.raises(ValueError, match="attentive needs patch tokens, got pixels"):
+        evaluate(ready, [open_contender("pixels")], probes=["attentive"])
+
+
+@pytest.mark.parametrize(
+    ("names", "probes", "says"),
+    [
+        ([], ["knn"], "must be given"),
+        (["pixels"] * 2, ["knn"], "each once"),
+        (["pixels"], ["svm"], "one of knn"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(ready, names, probes, says):
+    with pytest.raises(ValueError, match=says):
+        evaluate(ready, [open_contender(name) for name in names], probes=probes)
+
+
+def test_entries_hold_what_was_found(ready, result, tiny_run, sample_dataset, tmp_path):
+    paths = write_entries(result, tmp_path / "entries", "aqqua evaluate ...")
+    entries = [read_entry(path) for path in paths]
+    assert [one.model.name for one in entries] == [str(tiny_run), "pixels"]
+    assert comparable(entries[0]) == comparable(entries[1])
+    for entry in entries:
+        assert entry.suite.datasets == {"data": Dataset.open(sample_dataset).manifest_sha256}
+        tier = entry.tiers["sample"]
+        assert tier.test_images == len(ready.splits[0].test)
+        probe = tier.probes["logistic"]
+        judged = result.judged[entry.model.name, "sample", "logistic"]
+        right = sum(images for a, b, images in probe.confusion if a == b)
+        assert right == (most_probable(judged.probability_MC) == judged.truth_M).sum()
+        assert sum(images for *_, images in probe.confusion) == tier.test_images
+        asked = sum(row.support for row in probe.classes)
+        assert asked == tier.test_images
+        scores = next(
+            one for one in result.scores if (one.contender, one.probe) == (entry.model.name, "logistic")
+        )
+        assert probe.metrics["macro_f1"].value == scores.figures["macro_f1"].value
+    assert entries[0].model.gflops_per_image > 0
+    assert entries[0].model.parameters > 1000
+    assert (entries[1].model.gflops_per_image, entries[1].model.parameters) == (None, 0)
+    with pytest.raises(ValueError, match="entries must be new files"):
+        entry_paths(tmp_path / "entries", result.prepared.suite.name, ["pixels"])
+
+
+def test_what_pretraining_knew_stands_in_the_entry_of_the_model(sample_dataset, ready, tiny_run, tmp_path):
+    ids = ready.images.table["image_id"].to_pylist()
+    (tmp_path / "known.txt").write_text("\n".join(ids[n] for n in ready.splits[0].test[:4]))
+    told = prepare(
+        Suite.of_labels(0.3), {"data": sample_dataset}, contamination={"data": [tmp_path / "known.txt"]}
+    )
+    result = evaluate(told, [open_contender(name) for name in (str(tiny_run), "pixels")], probes=["knn"])
+    seen, of_pixels = (entry_of(result, one, "x").seen_in_pretraining for one in result.contenders)
+    assert (seen.images, seen.of, seen.left_out) == (4, len(told.splits[0].test), False)
+    assert of_pixels is None  # whose pretraining nobody asked about
+
+
+def test_groups_that_a_suite_names_anew_are_not_taken_for_held_out(sample_dataset, tiny_run):
+    """The run held out by the dataset's names; by other names, other images are tested."""
+    values = Suite.of_labels(0.3).model_dump()
+    values["name"] = "regrouped"
+    values["datasets"]["data"]["group"] = {"column": "image_id", "pattern": r"(.)$"}
+    ready = prepare(Suite.model_validate(values), {"data": sample_dataset})
+    held = np.concatenate([held_out(ready.datasets[0], b, 0.3) for b in range(ready.datasets[0].blocks)])
+    result = evaluate(ready, [open_contender(str(tiny_run))], probes=["knn"])
+    assert result.unseen == {"sample": bool(held[ready.splits[0].test].all())} == {"sample": False}
+    assert "was trained on some of these test images" in "\n".join(result.lines())
+
+
+def test_traits_and_carbon_are_not_passed_over_in_silence(sample_dataset):
+    values = Suite.of_labels(0.3).model_dump()
+    values |= {"metrics": ["classification", "traits"], "traits": "t.csv"}
+    ready = prepare(Suite.model_validate(values), {"data": sample_dataset})
+    with pytest.raises(ValueError, match="take it out of metrics"):
+        evaluate(ready, [open_contender("pixels")], probes=["knn"])

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from aqqua.evaluate import knn
-from aqqua.evaluate.knn import TEMPERATURE, knn_predict
+from aqqua.evaluate.probes import knn
+from aqqua.evaluate.probes.knn import TEMPERATURE, Knn
+
+
+def fitted(train, labels, classes, k):
+    rows, known = np.asarray(train, np.float32), np.asarray(labels)
+    return Knn(k).fit(rows, known, classes, np.full(len(known), -1))
+
+
+def knn_predict(train, labels, test, k, classes):
+    """Classes of most votes."""
+    found = fitted(train, labels, classes, k).probabilities(np.asarray(test, np.float32))
+    return torch.from_numpy(found.argmax(axis=1))
 
 
 def naive(train, labels, test, k, n_classes):
@@ -39,6 +50,37 @@ def test_chunks_do_not_matter(monkeypatch):
     whole = knn_predict(train, labels, test, 5, 3)
     monkeypatch.setattr(knn, "CHUNK", 4)
     assert torch.equal(knn_predict(train, labels, test, 5, 3), whole)
+
+
+def test_chunks_of_training_rows_do_not_matter(monkeypatch):
+    draw = np.random.default_rng(1)
+    train, asked, labels = draw.normal(size=(50, 4)), draw.normal(size=(9, 4)), np.arange(50) % 3
+    whole = fitted(train, labels, 3, 20).sweep(asked, (1, 5, 20, 100))
+    monkeypatch.setattr(knn, "TRAIN_CHUNK", 7)
+    again = fitted(train, labels, 3, 20).sweep(asked, (1, 5, 20, 100))
+    for k, found in whole.items():
+        np.testing.assert_allclose(again[k], found, atol=1e-6)
+    np.testing.assert_allclose(fitted(train, labels, 3, 5).probabilities(asked), whole[5], atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 10, 200])
+def test_equals_scikit_learn(k):
+    """Cosine neighbours with these weights, on the same features."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    draw = np.random.default_rng(k)
+    train, asked = (draw.normal(size=(rows, 16)).astype(np.float32) for rows in (300, 70))
+    labels = draw.integers(0, 8, 300)
+    peer = KNeighborsClassifier(
+        k, metric="cosine", algorithm="brute", weights=lambda d: np.exp(-(d - d[:, :1]) / TEMPERATURE)
+    )
+    want = peer.fit(train.astype(np.float64), labels).predict_proba(asked.astype(np.float64))
+    np.testing.assert_allclose(fitted(train, labels, 8, k).probabilities(asked), want, atol=2e-5)
+
+
+def test_k_must_be_positive():
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        fitted(np.eye(2), [0, 1], 2, 0)
 
 
 def test_one_near_neighbour_outvotes_two_far_ones():

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 
-from aqqua.evaluate.knn import knn_predict
-from aqqua.evaluate.whiten import FLOOR, fit_whitening
+from aqqua.evaluate.probes.knn import Knn
+from aqqua.evaluate.probes.whiten import FLOOR, fit_whitening
 
 
 def test_rows_become_white():
@@ -32,14 +31,13 @@ def test_loud_directions_no_longer_decide():
     labels = draw.integers(0, 2, 600)
     quiet = labels * 4.0 - 2 + draw.normal(size=600)
     rows = np.column_stack([draw.normal(size=(600, 3)) * 50, quiet])
-    whiten = fit_whitening(rows[:400])
+    known, none = labels[:400], np.full(400, -1)
 
-    def accuracy(found: np.ndarray) -> float:
-        x = torch.from_numpy(found).float()
-        guess = knn_predict(x[:400], torch.from_numpy(labels[:400]), x[400:], 5, 2).numpy()
-        return float((guess == labels[400:]).mean())
+    def accuracy(whitened: bool) -> float:
+        found = Knn(5, whitened=whitened).fit(rows[:400], known, 2, none).probabilities(rows[400:])
+        return float((found.argmax(axis=1) == labels[400:]).mean())
 
-    assert accuracy(whiten(rows)) > accuracy(rows) + 0.1
+    assert accuracy(True) > accuracy(False) + 0.1
 
 
 @pytest.mark.parametrize("rows", [np.ones((6, 3)), np.zeros((1, 3))])

@@ -1,0 +1,65 @@
+"""Models of this project: each image at its native resolution, packed.
+
+Test: tests/evaluate/contenders/test_contenders_native.py.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from aqqua.cost.flops import backbone_flops
+from aqqua.cost.tokens import role_of
+from aqqua.evaluate.contenders.contender import Facts, arithmetic
+from aqqua.evaluate.features import Embedder, fingerprint
+from aqqua.plan.views import whole_views
+from aqqua.store.read import Dataset
+from aqqua.store.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Native:
+    """An Embedder as a contender."""
+
+    embedder: Embedder
+    name: str
+    kind: str = "aqqua"  # or untrained
+
+    @cached_property
+    def facts(self) -> Facts:
+        """See Facts."""
+        backbone, views = self.embedder.backbone, self.embedder.views
+        settings = {
+            "pooling": self.embedder.pooling,
+            "arithmetic": arithmetic(self.embedder.device),
+            "model": backbone.config.for_any_machine().model_dump(mode="json"),
+            "views": views.model_dump(mode="json"),
+        }
+        return Facts(
+            kind=self.kind,
+            sha256=fingerprint(backbone),
+            parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+            input=f"native resolution, {views.min_tokens[0]} to {views.max_tokens[0]} patches of "
+            f"{backbone.config.patch_px} px, µm/px {'told' if backbone.config.scale_token else 'not told'}",
+            width=self.embedder.width,
+            settings=json.dumps(settings, sort_keys=True),
+        )
+
+    def __call__(self, dataset: Dataset, number: int) -> Float32[np.ndarray, "I D"]:
+        """See Contender."""
+        return np.asarray(self.embedder(dataset, number), np.float32)
+
+    def patches(
+        self, dataset: Dataset, number: int
+    ) -> tuple[Float32[np.ndarray, "N D"], Int64[np.ndarray, " I1"]]:
+        """See WithPatches."""
+        return self.embedder.patches(dataset, number)
+
+    def flops(self, sizes: Sizes) -> float:
+        """See Contender; by aqqua.cost.flops."""
+        config, views = self.embedder.backbone.config, self.embedder.views
+        planned = whole_views(sizes, config.patch_px, views.max_tokens[0], views.min_tokens[0], views)
+        role = role_of(planned.patches_IS()[:, 0] + config.prefix, per=max(len(sizes), 1))
+        return float(backbone_flops(config, role).forward_total)

@@ -1,0 +1,1 @@
+"""How frozen features are judged: probes that are fitted on labelled rows and answer with probabilities."""
