@@ -149,7 +149,11 @@ def _record(reading: _Reading, row: Row, member: str) -> Record:
         instrument=name,
         um_per_px=cells.um_per_px(row, name, reading.options),
         sample=row.get("sample_id"),
-        group=row.get("sample_id") or row.get("acq_id") or folder or PurePosixPath(reading.table).stem,
+        group=row.get(cells.OWN.group)
+        or row.get("sample_id")
+        or row.get("acq_id")
+        or folder
+        or PurePosixPath(reading.table).stem,
         time=cells.when(row),
         lat=cells.coordinate(row, "object_lat"),
         lon=cells.coordinate(row, "object_lon"),
@@ -157,7 +161,8 @@ def _record(reading: _Reading, row: Row, member: str) -> Record:
         volume_l=cells.volume_l(row, name),
         label=label,
         label_status=status,
-        licence=reading.options.licence,
+        aphia_id=cells.aphia_id(row),
+        licence=reading.options.licence or row.get(cells.OWN.licence) or None,
         source=member,
         # Last, so that a row refused for a bad value does not take the id from a good one.
         object_id=reading.ids.take(row, member),

@@ -6,6 +6,7 @@ maps. Formulas and formats: ecotaxa_back py/DB/Object.py and py/DB/helpers, test
 """
 
 import re
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 
 from aqqua.instruments.degrees import parse_degrees
@@ -29,6 +30,24 @@ SCALE_COLUMNS = (*MM_COLUMNS, *UM_COLUMNS, *UNSAID_COLUMNS)
 ANY_PIXEL_UM = (0.1, 300.0)
 MICROSCOPE_PIXEL_UM = (0.1, 30.0)
 
+
+@dataclass(frozen=True)
+class _Own:
+    """Columns of aqqua's own exports (aqqua.downstream.publish.ecotaxa), for what has no place in EcoTaxa."""
+
+    instrument: str = "acq_aqqua_instrument"
+    volume: str = "acq_aqqua_volume_l"
+    um_per_px: str = "process_aqqua_um_per_px"
+    group: str = "object_aqqua_group"
+    label: str = "object_aqqua_label"
+    label_status: str = "object_aqqua_label_status"
+    label_aphia: str = "object_aqqua_label_aphia_id"
+    class_name: str = "object_aqqua_class"
+    class_aphia: str = "object_aqqua_class_aphia_id"
+    licence: str = "object_aqqua_licence"
+
+
+OWN = _Own()
 INSTRUMENT_COLUMNS = ("acq_instrument", "acq_hardware", "acq_id", "process_software", "acq_software")
 COLUMNS = frozenset(
     {
@@ -38,9 +57,15 @@ COLUMNS = frozenset(
         *("object_depth_min", "object_depth_max", "object_annotation_category", "object_annotation_status"),
         *("sample_id", "sample_tot_vol", "acq_sub_part"),
         *("process_scale", "process_keeporiginal", "process_footerheight_px"),
+        *astuple(OWN),
     }
 )
-OPTIONAL = frozenset({"img_rank", "sample_tot_vol", "acq_sub_part", "acq_software", "process_keeporiginal"})
+OPTIONAL = frozenset(
+    {
+        *("img_rank", "sample_tot_vol", "acq_sub_part", "acq_software", "process_keeporiginal"),
+        *astuple(OWN),
+    }
+)
 
 # First match wins, searched in INSTRUMENT_COLUMNS in order. ZooProcess drives flatbed scanners only,
 # so its software name stands for the ZooScan kind of picture whatever the scanner's brand.
@@ -167,6 +192,8 @@ def depth_m(row: Row) -> float | None:
 
 def instrument(row: Row) -> str:
     """Name of registry.yaml for what the acquisition and process columns say, or "unknown"."""
+    if own := row.get(OWN.instrument):
+        return own
     for column in INSTRUMENT_COLUMNS:
         for pattern, name in _INSTRUMENTS:
             if pattern.search(row.get(column)):
@@ -182,6 +209,8 @@ def um_per_px(row: Row, instrument_name: str, options: ReadOptions) -> float | N
     """
     if options.um_per_px is not None:
         return options.um_per_px
+    if OWN.um_per_px in row.cells:  # its name has the unit, and an empty cell is one that was unknown before
+        return number(row, OWN.um_per_px)
     found = (_column_um(row, column, instrument_name) for column in SCALE_COLUMNS)
     sizes = [size for size in found if size is not None]
     if not sizes:
@@ -239,11 +268,14 @@ def _zoom(row: Row) -> float:
 
 
 def volume_l(row: Row, instrument_name: str) -> float | None:
-    """Litres of water whose organisms were imaged: sample_tot_vol [m³] over acq_sub_part.
+    """Litres of water whose organisms were imaged: as we wrote it, or sample_tot_vol [m³] over acq_sub_part.
 
-    Only for ZooProcess, where both columns have a defined meaning, and only when both are positive
+    The latter only for ZooProcess, where both columns have a defined meaning, and only when both are positive
     numbers. They are free text to EcoTaxa ("foo" is imported): anything else is an unknown volume.
     """
+    own = number(row, OWN.volume)
+    if own is not None:
+        return own
     if instrument_name != "ZooScan":
         return None
     try:
@@ -260,3 +292,11 @@ def label(row: Row) -> tuple[str | None, LabelStatus]:
     category = row.get("object_annotation_category") or None
     status = STATUSES.get(row.get("object_annotation_status").lower(), "unlabelled")
     return category, status if category else "unlabelled"
+
+
+def aphia_id(row: Row) -> int | None:
+    """AphiaID of the category, where one of our own exports told it and nobody has changed the category."""
+    category = row.get("object_annotation_category")
+    told = ((OWN.label, OWN.label_aphia), (OWN.class_name, OWN.class_aphia))
+    found = (number(row, aphia) for name, aphia in told if category and row.get(name) == category)
+    return next((int(value) for value in found if value is not None), None)

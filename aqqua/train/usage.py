@@ -72,20 +72,26 @@ class Session:
     joules: float | None  # of all of them; None: at least one does not tell
 
 
+def read_sessions(path: Path) -> dict[int, Session]:
+    """What each session has used, by its last whole line; lines that are torn are passed over."""
+    past: dict[int, Session] = {}
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            found = Session(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        past[found.session] = found
+    return past
+
+
 class Ledger:
     """usage.jsonl: a line is a `Session` so far, the last one of each counts."""
 
     def __init__(self, path: Path) -> None:
         """Read what there is; lines that are torn are passed over, and one line per session stays."""
         self._path = path
-        self.past: dict[int, Session] = {}
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        for line in text.splitlines():
-            try:
-                found = Session(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            self.past[found.session] = found
+        self.past = read_sessions(path)
         with suppress(OSError):  # a full disk is told of when a line is due
             temporary = path.with_suffix(".tmp")
             temporary.write_text("".join(_line(one) for one in self.past.values()), encoding="utf-8")

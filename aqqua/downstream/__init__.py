@@ -1,0 +1,1 @@
+"""What the ocean holds: classes, sizes, carbon and samples from images, and the forms that others read."""

@@ -1,0 +1,274 @@
+"""From a dataset and what is known of its images to a classifier: `aqqua finetune species|trait|carbon`.
+
+Groups that are held out (aqqua.store.split) are never learnt from, so that `aqqua evaluate` can ask for them.
+Letters: N images learnt from, T traits. Test: tests/downstream/test_learn.py.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aqqua.downstream.carbon.judge import comes_from
+from aqqua.downstream.classifier import Classifier, save_classifier
+from aqqua.evaluate.features import fingerprint
+from aqqua.evaluate.finetune.config import FinetuneConfig
+from aqqua.evaluate.finetune.objective import Objective, SpeciesObjective, TraitObjective
+from aqqua.evaluate.finetune.train import Advance, finetune, unwatched
+from aqqua.evaluate.finetune.trait_table import Measured, Measurement, measured, read_traits
+from aqqua.evaluate.finetune.traits import Kind, define_trait
+from aqqua.evaluate.models import load_embedder, run_config
+from aqqua.store.read import Dataset
+from aqqua.store.split import held_out
+from aqqua.taxonomy.classes import TaxonClass
+
+TRUSTED = ("validated", "folder")  # label statuses that count as truth
+MIN_PER_CLASS = 2  # images that a class needs: one to learn from, one to stop by
+DEFAULT_HOLDOUT = 0.2
+UNKNOWN_LINEAGE = (None,) * 7
+PICOGRAMS = {"pg": 1.0, "ng": 1e3, "ug": 1e6, "µg": 1e6, "mg": 1e9}  # in one unit of carbon
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every fine-tuning is asked for."""
+
+    model: Path  # run, checkpoint or exported file
+    data: Path  # dataset
+    out: Path  # new folder
+    config: FinetuneConfig
+    command: str  # as it was typed, for the record
+    holdout: float | None = None  # share of groups never learnt from; None: the run's, else 0.2
+    name: str = ""  # of the classifier; "" is that of `out`
+    advance: Advance = unwatched  # progress
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images whose class is known."""
+
+    row_N: np.ndarray
+    label_N: np.ndarray
+    classes: tuple[TaxonClass, ...]
+    left_out: dict[str, int]  # why images are not used
+
+
+def finetune_species(
+    request: Request,
+    labels: Mapping[str, TaxonClass | None] | None = None,
+) -> Classifier:
+    """Learn classes from the trusted labels of a dataset, and save the classifier.
+
+    Args:
+        labels: class of each label as written, None to leave it out (LabelMap.labels); without it every label
+            is a class of its own, of which no taxonomy is known.
+
+    Raises:
+        ValueError: a label that `labels` does not have, too few labelled images, or `out` exists.
+        RuntimeError: the loss is not finite.
+    """
+    dataset, kept_N = _open(request)
+    found = labelled(dataset, kept_N, labels)
+    objective = SpeciesObjective(found.label_N, len(found.classes), request.config)
+    facts = {"task": "species", "left_out": found.left_out}
+    return _learn(request, dataset, found.row_N, objective, found.classes, facts)
+
+
+def finetune_traits(
+    request: Request,
+    table: Path,
+    kinds: Mapping[str, Kind] | None = None,
+    log10: Collection[str] = (),
+) -> Classifier:
+    """Learn every trait of a table (aqqua.evaluate.finetune.trait_table), and save the classifier.
+
+    Args:
+        kinds: of traits whose values do not say it: continuous, ordinal or binary.
+        log10: continuous traits whose logarithm is learnt.
+
+    Raises:
+        ValueError: a bad row, too few values, a trait named that is not in the table, or `out` exists.
+        RuntimeError: the loss is not finite.
+    """
+    dataset, kept_N = _open(request)
+    _require_positive(table, read_traits(table), log10)
+    found = measured(table, dataset)
+    kinds = kinds or {}
+    if unknown := [name for name in (*kinds, *log10) if name not in found.trait_ids]:
+        raise ValueError(
+            f"finetune: traits must be among {', '.join(found.trait_ids)}, got {unknown[0]}; correct the name"
+        )
+    return _learn_traits(request, dataset, kept_N, found, kinds, log10, "trait")
+
+
+def finetune_carbon(
+    request: Request,
+    table: Path,
+    relations: Collection[str] = (),
+) -> Classifier:
+    """Learn log10 of the carbon of an organism, in pg, from measured values alone, and save the classifier.
+
+    Args:
+        table: of one trait, in pg, ng, µg or mg, of carbon.
+        relations: ids of published relations; a value whose method names one was never measured.
+
+    Raises:
+        ValueError: a bad row, another trait or unit, a value that came from a relation, or `out` exists.
+        RuntimeError: the loss is not finite.
+    """
+    dataset, kept_N = _open(request)
+    rows = read_traits(table)
+    if imitated := next((one for one in rows if comes_from(one.method, relations)), None):
+        raise ValueError(
+            f"finetune: {table} row {imitated.row}: carbon must be measured, got a value of the relation "
+            f"{imitated.method}; a head that imitates a relation can only be as good: use aqqua carbon"
+        )
+    _require_positive(table, rows, {one.trait_id for one in rows})
+    found = measured(table, dataset)
+    unit = found.units[0].removesuffix("C").strip()
+    if len(found.trait_ids) != 1 or unit not in PICOGRAMS:
+        raise ValueError(
+            f"finetune: {table} must hold one trait, carbon, in one of {', '.join(PICOGRAMS)}, got "
+            f"{', '.join(found.trait_ids)} in {found.units[0]!r}; convert it"
+        )
+    in_pg = replace(found, value_NT=found.value_NT * PICOGRAMS[unit], trait_ids=("carbon",), units=("pg",))
+    kinds: dict[str, Kind] = {"carbon": "continuous"}
+    return _learn_traits(request, dataset, kept_N, in_pg, kinds, ("carbon",), "carbon")
+
+
+def _require_positive(table: Path, rows: Sequence[Measurement], traits: Collection[str]) -> None:
+    """Values under a logarithm are above 0."""
+    for one in rows:
+        if one.trait_id in traits and one.value <= 0:
+            raise ValueError(
+                f"finetune: {table} row {one.row}: {one.trait_id} must be above 0 to be learnt as its "
+                f"logarithm, got {one.value}; correct it, or learn it without log10"
+            )
+
+
+def labelled(
+    dataset: Dataset, kept_N: np.ndarray, labels: Mapping[str, TaxonClass | None] | None
+) -> Labelled:
+    """The images with a trusted label whose class has MIN_PER_CLASS of them.
+
+    Args:
+        kept_N: True for rows of the dataset that may be used.
+        labels: see finetune_species.
+
+    Raises:
+        ValueError: a trusted label is not in `labels`, or fewer than two classes are left.
+    """
+    found, left_out = _trusted(dataset, kept_N, labels)
+    counts = Counter(one for _, one in found)
+    classes = tuple(sorted((c for c in counts if counts[c] >= MIN_PER_CLASS), key=lambda c: c.name))
+    left_out[f"class with under {MIN_PER_CLASS} images"] = len(found) - sum(counts[c] for c in classes)
+    if len(classes) < 2:
+        raise ValueError(
+            f"finetune: at least two classes must have {MIN_PER_CLASS} labelled images, got {len(classes)} "
+            f"of {len(found)} images; give a dataset with labels, or a smaller holdout"
+        )
+    number = {one: c for c, one in enumerate(classes)}
+    rows = [(row, number[one]) for row, one in found if one in number]
+    row_N, label_N = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    return Labelled(row_N, label_N, classes, dict(left_out))
+
+
+def _trusted(
+    dataset: Dataset, kept_N: np.ndarray, labels: Mapping[str, TaxonClass | None] | None
+) -> tuple[list[tuple[int, TaxonClass]], Counter[str]]:
+    """Row and class of the images with a trusted label, and why the others are left out."""
+    table = dataset.table(["label", "label_status"])
+    written, status = table["label"].to_pylist(), table["label_status"].to_pylist()
+    class_of, left_out = labels, Counter[str]()
+    if class_of is None:
+        class_of = {
+            name: TaxonClass(name, None, UNKNOWN_LINEAGE) for name in set(written) if name is not None
+        }
+    found: list[tuple[int, TaxonClass]] = []
+    for row, (name, trust) in enumerate(zip(written, status, strict=True)):
+        if not kept_N[row] or name is None or trust not in TRUSTED:
+            left_out["held out" if not kept_N[row] else "no trusted label"] += 1
+        elif name not in class_of:
+            raise ValueError(
+                f"finetune: every label must be in the label map, got {name!r} in row {row} of "
+                f"{dataset.path}; add it, or say there why it is left out"
+            )
+        elif (one := class_of[name]) is None:
+            left_out["left out by the label map"] += 1
+        else:
+            found.append((row, one))
+    return found, left_out
+
+
+def _open(request: Request) -> tuple[Dataset, np.ndarray]:
+    """The dataset, and which of its rows may be learnt from."""
+    if request.out.exists():
+        raise ValueError(f"finetune: the output must not exist yet, got {request.out}; choose another name")
+    dataset, share = Dataset.open(request.data), holdout_of(request)
+    if not 0 <= share < 1:
+        raise ValueError(f"finetune: holdout must be 0 to below 1, got {share}; 0.2 is a fifth of the groups")
+    held = [held_out(dataset, block, share) for block in range(dataset.blocks)]
+    return dataset, ~np.concatenate(held)
+
+
+def holdout_of(request: Request) -> float:
+    """Share of groups never learnt from, as aqqua evaluate takes it."""
+    if request.holdout is not None:
+        return request.holdout
+    config = run_config(request.model)
+    return (config.data.holdout if config else 0) or DEFAULT_HOLDOUT
+
+
+def _learn_traits(
+    request: Request,
+    dataset: Dataset,
+    kept_N: np.ndarray,
+    found: Measured,
+    kinds: Mapping[str, Kind],
+    log10: Collection[str],
+    task: str,
+) -> Classifier:
+    kept = kept_N[found.row_N]
+    row_N, value_NT = found.row_N[kept], found.value_NT[kept]
+    traits = tuple(
+        define_trait(name, value_NT[:, t], unit, kinds.get(name), name in log10)
+        for t, (name, unit) in enumerate(zip(found.trait_ids, found.units, strict=True))
+    )
+    objective = TraitObjective(value_NT, traits)
+    facts = {"task": task, "left_out": {"held out": int((~kept).sum())}}
+    return _learn(request, dataset, row_N, objective, (), facts)
+
+
+def _learn(
+    request: Request,
+    dataset: Dataset,
+    row_N: np.ndarray,
+    objective: Objective,
+    classes: tuple[TaxonClass, ...],
+    facts: Mapping[str, Any],
+) -> Classifier:
+    embedder = load_embedder(request.model, request.config.pooling)
+    learnt = finetune(embedder, dataset, row_N, objective, request.config, request.advance)
+    classifier = Classifier(
+        name=request.name or request.out.name,
+        embedder=replace(embedder, backbone=learnt.backbone),
+        head=learnt.head,
+        classes=classes,
+        traits=learnt.traits,
+        temperature=learnt.temperature,
+        thresholds=learnt.thresholds,
+        facts={
+            **facts,
+            "command": request.command,
+            "dataset_sha256": dataset.manifest_sha256,
+            "backbone_sha256": fingerprint(embedder.backbone),
+            "holdout": holdout_of(request),
+            "config": request.config.model_dump(mode="json"),
+            "metrics": learnt.metrics,
+        },
+    )
+    save_classifier(classifier, request.out)
+    return classifier

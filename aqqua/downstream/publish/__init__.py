@@ -1,0 +1,1 @@
+"""Answers in the forms that others read: EcoTaxa, IFCB dashboards, OBIS and GBIF, tables, ONNX."""

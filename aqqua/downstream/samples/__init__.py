@@ -1,0 +1,1 @@
+"""What a sample holds in a cubic metre of water: numbers, volume, carbon, each with its interval."""
