@@ -202,6 +202,17 @@ def _rows_of_wall(page: Page, rows: dict[str, list[int]]) -> Iterator[str]:
     yield scale.bar()
 
 
+def _emptied(names: object, number: object) -> Iterator[str]:
+    """Strata that caps leave nothing."""
+    if not isinstance(names, list) or not isinstance(number, int) or not number:
+        return
+    more = f"; and {count(number - len(names))} more" if number > len(names) else ""
+    yield (
+        f"<p><strong>No uses at all</strong> get {count(number)} strata all of whose clusters are capped: "
+        f"{plain('; '.join(map(str, names)))}{more}.</p>"
+    )
+
+
 def capped_section(page: Page) -> Iterator[str]:
     """Clusters whose uses are bounded."""
     numbers = page.numbers
@@ -219,6 +230,9 @@ def capped_section(page: Page) -> Iterator[str]:
     before, after = (numbers.fact(KIND, "capped", f"share_of_{of}") for of in ("images", "uses"))
     known = all(isinstance(part, int | float) for part in (before, after))
     shares = f"; they hold {share(before)} of the images and get {share(after)} of the uses" if known else ""
+    yield from _emptied(
+        numbers.fact(KIND, "capped", "emptied_strata"), numbers.fact(KIND, "capped", "emptied")
+    )
     largest = f" The {len(page.chosen.capped)} largest:" if page.chosen.capped else ""
     yield f'<p class="facts">Capped clusters: {count(there)}{shares if there else ""}.{largest}</p>'
     yield from _clusters_table(page, page.chosen.capped) if page.chosen.capped else ()

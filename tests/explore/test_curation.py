@@ -14,12 +14,14 @@ from made_curation import label, make_dataset, make_folders
 from aqqua.curate.balance.census import WeightsConfig
 from aqqua.curate.balance.weights import make_weights
 from aqqua.curate.clusters.assign import ClustersConfig, cluster_images
-from aqqua.curate.copies.contamination import ContaminationConfig, EvaluationSet, write_contamination
+from aqqua.curate.copies.contamination import ContaminationConfig, write_contamination
 from aqqua.curate.copies.duplicates import DuplicateConfig, write_duplicates
+from aqqua.curate.copies.evaluation_set import EvaluationSet
 from aqqua.curate.images.quality import QualityConfig, write_quality
 from aqqua.curate.images.signatures import write_signatures
-from aqqua.evaluate.features import pixel_features
+from aqqua.evaluate.contenders.pixels import pixel_features
 from aqqua.explore.curation import write_curation_page
+from aqqua.explore.curation_sections import _emptied
 from aqqua.explore.curation_tables import LISTED
 from aqqua.ingest import ingest_paths
 from aqqua.instruments.record import ReadOptions
@@ -265,3 +267,10 @@ def write_embeddings(dataset: Dataset, out: Path) -> Columns:
         for part in range(dataset.parts):
             writer.write_part(part, table)
     return Columns.open(out, dataset, "embeddings")
+
+
+def test_strata_that_caps_leave_nothing_are_named():
+    said = "".join(_emptied(["UVP6 | <deep>", "ISIIS"], 3))
+    assert "No uses at all</strong> get 3 strata" in said
+    assert "UVP6 | &lt;deep&gt;; ISIIS; and 1 more" in said
+    assert list(_emptied([], 0)) == list(_emptied(None, None)) == []

@@ -38,7 +38,7 @@ function fillSelect(id, names, labels = {}) {
 const board = () => boards.boards[Number(byId("suite").value)];
 const result = (entry) => entry.tiers[byId("tier").value]?.probes[byId("probe").value];
 const metricName = (name) => METRICS[name]?.label ?? name.replaceAll("_", " ");
-const higherIsBetter = (name) => METRICS[name]?.higher ?? true;
+const betterOf = (name) => METRICS[name]?.better ?? "higher"; // "lower", "nearer 0", or "" where neither is
 const inUnion = (lists) => [...new Set(lists.flat())];
 
 function refreshSelects() {

@@ -5,16 +5,16 @@ function columns() {
   const metrics = [...new Set(shown)].filter(there);
   return [
     { key: "name", text: "model", of: (entry) => entry.model.name },
-    { key: "kind", text: "kind", of: (entry) => entry.model.kind },
+    { key: "kind", text: "kind", words: true, of: (entry) => entry.model.kind },
     ...metrics.map((name) => ({
-      key: name, text: metricName(name), metric: true, higher: higherIsBetter(name),
+      key: name, text: metricName(name), metric: true, better: betterOf(name), higher: betterOf(name) === "higher",
       of: (entry) => result(entry)?.metrics[name]?.value ?? null,
       figure: (entry) => result(entry)?.metrics[name],
     })),
     ...Object.entries(COSTS).map(([name, text]) => ({
       key: name, text, of: (entry) => entry.model[name], format: short, higher: false,
     })),
-    { key: "resolution", text: "sees an image at", of: (entry) => entry.model.resolution },
+    { key: "resolution", text: "sees an image at", words: true, of: (entry) => entry.model.resolution },
     { key: "seen", text: "test images seen in pretraining", of: seenShare, format: seenText },
   ];
 }
@@ -44,7 +44,7 @@ function sortBy(column) {
 function heading(column, sorted, down, onclick) {
   const arrow = sorted ? (down ? " ▼" : " ▲") : "";
   const button = element("button", { type: "button", onclick }, column.text + arrow);
-  return element("th", { scope: "col", "aria-sort": sorted ? (down ? "descending" : "ascending") : "none" }, button);
+  return element("th", { scope: "col", class: column.words ? "words" : null, "aria-sort": sorted ? (down ? "descending" : "ascending") : "none" }, button);
 }
 
 function figureCell(figure, best) {
@@ -55,6 +55,13 @@ function figureCell(figure, best) {
   return cell;
 }
 
+function bestOf(values, better) {
+  if (better === "higher") return Math.max(...values);
+  if (better === "lower") return Math.min(...values);
+  if (better === "nearer 0") return values.sort((a, b) => Math.abs(a) - Math.abs(b))[0];
+  return null;
+}
+
 function drawTable() {
   const shown = columns();
   const sorted = shown.find((column) => column.key === state.sort) ?? shown.find((column) => column.metric) ?? shown[0];
@@ -62,14 +69,14 @@ function drawTable() {
   const entries = [...board().entries].sort(compare(sorted, state.down));
   const best = Object.fromEntries(shown.filter((c) => c.metric).map((column) => {
     const values = entries.map(column.of).filter((value) => value !== null);
-    return [column.key, column.higher ? Math.max(...values) : Math.min(...values)];
+    return [column.key, bestOf(values, column.better)];
   }));
   const head = shown.map((column) => heading(column, column === sorted, state.down, () => sortBy(column)));
   const rows = entries.map((entry) => element("tr", {}, ...shown.map((column) => {
     if (column.metric) return figureCell(column.figure(entry), column.of(entry) === best[column.key]);
     const value = column.of(entry);
     if (column.key === "name") return element("th", { scope: "row" }, nameOf(entry));
-    return element("td", { class: typeof value === "string" ? "words" : null }, column.format ? column.format(value) : String(value));
+    return element("td", { class: column.words ? "words" : null }, column.format ? column.format(value) : String(value));
   })));
   byId("table").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
 }

@@ -19,7 +19,7 @@ fillSelect("suite", boards.boards.map((_, place) => String(place)),
   Object.fromEntries(boards.boards.map((one, place) => [String(place), one.name])));
 fillSelect("cost", Object.keys(COSTS), COSTS);
 for (const id of ["suite", "tier", "probe"]) byId(id).addEventListener("change", () => { refreshSelects(); drawAll(); });
-byId("metric").addEventListener("change", () => { state.sort = byId("metric").value; state.down = higherIsBetter(state.sort); drawAll(); });
+byId("metric").addEventListener("change", () => { state.sort = byId("metric").value; state.down = betterOf(state.sort) === "higher"; drawAll(); });
 byId("cost").addEventListener("change", drawPlot);
 for (const id of ["first", "second"]) byId(id).addEventListener("change", () => { drawClasses(); drawConfusion(); });
 refreshSelects();

@@ -15,10 +15,11 @@ from typing import Any
 
 from aqqua import __version__
 from aqqua.evaluate.entry import Entry, comparable, read_entries
-from aqqua.evaluate.figures import FIGURES
+from aqqua.evaluate.metrics.scores import FIGURES
 from aqqua.explore.page import STYLE
 
 SCRIPTS = ("1_choose.js", "2_table.js", "3_plot.js", "4_classes.js", "5_start.js")
+MAIN = ("macro_f1", "balanced_accuracy", "plankton_macro_f1", "lca_distance_edges", "ece")  # columns
 _STYLE = """
 form, .side { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: end; margin: .6rem 0; }
 label { display: grid; font-size: 12px; color: var(--quiet); } select { font: inherit; max-width: 22rem; }
@@ -26,7 +27,7 @@ th button { all: unset; cursor: pointer; font-weight: 600; white-space: normal; 
 th button:focus-visible, summary:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
 #table td, #table th { vertical-align: top; } #table th[scope=row] { max-width: 22rem; white-space: normal; }
 details div { font-weight: 400; overflow-wrap: anywhere; } td small { color: var(--quiet); display: block; }
-.best { font-weight: 700; } .best small { font-weight: 400; } .words { text-align: left; }
+.best { font-weight: 700; } .best small { font-weight: 400; } th.words, .words { text-align: left; }
 .recall { display: inline-block; height: .6em; margin-left: .5em;
   background: #0072b2; }
 #plot { width: 100%; max-width: 60rem; }
@@ -41,8 +42,9 @@ canvas { image-rendering: pixelated; max-width: 100%; outline: 1px solid var(--l
 """
 _BODY = """
 <p>Higher is better unless a heading says otherwise; beside a figure stands its 95 % interval over groups of
-test images. Two models differ where their intervals do not overlap, and perhaps where they do: the paired
-margins of <code>aqqua evaluate</code> decide. What is not known comes last.</p>
+test images (of fewer than five groups there is none). Two models differ where their intervals do not overlap,
+and perhaps where they do: the paired margins of <code>aqqua evaluate</code> decide. What is not known comes
+last.</p>
 <noscript><p><strong>This page needs its own script, which your browser does not run.</strong></p></noscript>
 <form aria-label="What is shown">
 <label>suite <select id="suite"></select></label> <label>tier <select id="tier"></select></label>
@@ -89,7 +91,7 @@ def leaderboard_page(entries: list[Entry]) -> str:
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{checksum}'"
     data = {
         "boards": _boards(entries),
-        "metrics": {name: metric.as_dict() for name, metric in FIGURES.items()},
+        "metrics": _names(),
     }
     return "\n".join(
         [
@@ -124,10 +126,22 @@ def _boards(entries: list[Entry]) -> list[dict[str, Any]]:
     names = [suite.name for suite in suites]
     boards = []
     for suite, group in zip(suites, groups.values(), strict=True):
-        seals = "".join(sorted(suite.datasets.values())) + suite.sha256
-        told = f" ({hashlib.sha256(seals.encode()).hexdigest()[:8]})" if names.count(suite.name) > 1 else ""
+        seal = hashlib.sha256(repr(comparable(group[0])).encode()).hexdigest()
+        told = f" ({seal[:8]})" if names.count(suite.name) > 1 else ""
         boards.append({"name": suite.name + told, "entries": [one.model_dump(mode="json") for one in group]})
     return sorted(boards, key=lambda board: str(board["name"]))
+
+
+def _names() -> dict[str, dict[str, Any]]:
+    """How figures are shown; in this order."""
+    return {
+        name: {
+            "label": name.replace("_", " ").replace("macro f1", "macro-F1").replace("ece", "ECE"),
+            "better": better,
+            "main": name in MAIN,
+        }
+        for name, (_, better) in FIGURES.items()
+    }
 
 
 def _harmless(values: object) -> str:
