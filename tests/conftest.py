@@ -1,10 +1,16 @@
 """Pytest set-up: where real data lies, which device is used, one thread for equal timings."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from aqqua.spread import Engine
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -67,3 +73,22 @@ def tiny_run(sample_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     }
     pretrain(PretrainConfig.model_validate(values))
     return run
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator["Engine"]:
+    """Two workers of a Ray cluster of this machine alone, which can import what tests can."""
+    from aqqua.spread import Engine
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'aqqua[ray]'")
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here.parent, here, here / "store")))
+    with TemporaryDirectory(prefix="ray-") as folder:  # short: the path of a socket has at most 107 bytes
+        ray.init(
+            num_cpus=2, include_dashboard=False, object_store_memory=80_000_000, logging_level="error",
+            _temp_dir=folder, log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": path}},
+        )  # fmt: skip
+        yield Engine(name="ray", workers=2)
+        ray.shutdown()

@@ -121,9 +121,9 @@ def test_the_whole_chain(tmp_path, tiny_run, say):
     result = json.loads(
         say("evaluate", str(run), *data, "--against", "untrained", "pixels", "--out", str(scores), "--json")
     )
-    assert set(result["scores"]) == {"model", "untrained", "pixels"}
+    assert list(result["scores"]) == [str(run), f"untrained:{run}", "pixels"]
     assert json.loads(scores.read_text()) == result
-    assert "macro-F1" in say("evaluate", str(run), *data, "--no-linear", "--against")
+    assert "macro-F1" in say("evaluate", str(run), *data, "--probes", "knn", "--against")
 
     exported, tables = tmp_path / "model.safetensors", []
     say("export", str(run), "--out", str(exported))

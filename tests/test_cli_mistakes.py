@@ -123,7 +123,7 @@ MISTAKES = {
     "no such pooling": ("embed {p}/trained --data {p}/dataset --out {p}/x --pooling max", "invalid choice"),
     "evaluate with no test": ("evaluate {p}/trained --data {p}/dataset --holdout 0", "between 0 and 1"),
     "evaluate into a folder": (
-        "evaluate {p}/trained --data {p}/dataset --no-linear --against --out {p}/full",
+        "evaluate {p}/trained --data {p}/dataset --probes knn --against --out {p}/full",
         "must be a file",
     ),
     "export of no run": ("export {p}/empty --out {p}/x.safetensors", "must be a run with a checkpoint"),
@@ -144,7 +144,7 @@ MISTAKES = {
         "export {p}/trained --format hugging-face --out {p}/x",
         "must have position 'learned'",
     ),
-    "export as an unknown form": ("export {p}/trained --format onnx --out {p}/x", "invalid choice"),
+    "export as an unknown form": ("export {p}/trained --format tflite --out {p}/x", "invalid choice"),
     "export as something else": ("export {p}/trained --out {p}/x.pth", "must be named .safetensors"),
 }
 
@@ -173,7 +173,7 @@ def test_evaluate_without_labels(tmp_path, tiny_run, capsys):
     assert main(["ingest", str(images), "--out", str(tmp_path / "d"), "--no-folder-labels"]) == 0
     capsys.readouterr()
     line = told(["evaluate", str(tiny_run), "--data", str(tmp_path / "d")], capsys)
-    assert "both sides of the split must hold labelled images, got 0 to learn from and 0 to test on" in line
+    assert "must have labelled images on both sides, got 0 images to learn from and 0 to test on" in line
 
 
 @pytest.mark.parametrize("verb", ["embed", "pretrain"])

@@ -1,4 +1,4 @@
-"""Every command of README.md and of three pages of docs is run, on small sample data, page by page.
+"""Every command of README.md and of some pages of docs is run, on small sample data, page by page.
 
 Run are blocks marked `sh` and `python`; a `yaml` block is written to the file its first line names.
 Not run are lines of make, git, pip, python -m venv, and those with `# not run`. What a page calls its
@@ -20,11 +20,22 @@ from PIL import Image
 
 from aqqua.cli import main
 from aqqua.config import load_config
+from aqqua.evaluate.suites.suite import Suite
 from aqqua.sample import write_sample
+from aqqua.taxonomy.label_map import LabelMap
 from aqqua.train.settings import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/own-data.md", "docs/dali.md", "docs/cost.md")
+PAGES = (
+    "README.md",
+    "docs/own-data.md",
+    "docs/dali.md",
+    "docs/cost.md",
+    "docs/suites.md",
+    "docs/evaluate.md",
+    "docs/publish.md",
+    "docs/explore.md",
+)
 NOT_RUN = re.compile(r"(make|git|pip|python3? -m venv)\b|.*# not run")
 BLOCK = re.compile(r"^```(sh|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = [
@@ -89,7 +100,7 @@ def _do(kind: str, text: str, work: Path) -> int:
     if kind == "yaml":
         name = text.splitlines()[0].removeprefix("# ")
         (work / name).write_text(text, encoding="utf-8")
-        load_config(PretrainConfig, work / name)
+        _load(work / name)
         return 0
     if kind == "python":
         return _process([sys.executable, "-c", text], work)
@@ -97,6 +108,16 @@ def _do(kind: str, text: str, work: Path) -> int:
     if words[0] == "aqqua" and not {"|", ">", "&&", ";"} & set(words):
         return main([*words[1:], *_shortened(words)])  # in this process: no second import of torch
     return _process(["bash", "-euo", "pipefail", "-c", text], work)
+
+
+def _load(path: Path) -> None:
+    """Read a file that a page shows as what its name says it is."""
+    if path.stem.endswith("suite"):
+        Suite.load(path)
+    elif path.stem.endswith("labels"):
+        LabelMap.load(path)
+    else:
+        load_config(PretrainConfig, path)
 
 
 def _shortened(words: list[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The command line: one verb, one function. Heavy imports live inside the verbs, so `--help` is quick.
 
 verb (what verbs share) -> data (sample, ingest, dataset), curating (curate), training (pretrain), planning
-(plan), launching (launch), judging (embed, evaluate, leaderboard), export, machine (doctor) -> main.
+(plan), launching (launch), judging (embed, evaluate, leaderboard), learning (finetune, predict), ocean
+(sizes, carbon, samples, grid), publishing (publish), exploring (explore), export, machine (doctor) -> main.
 Test: tests/test_cli.py, tests/test_cli_mistakes.py.
 """
 
@@ -14,16 +15,21 @@ from typing import NoReturn
 
 from aqqua.cli.curating import add_curate
 from aqqua.cli.data import add_dataset, add_ingest, add_sample
+from aqqua.cli.exploring import add_explore
 from aqqua.cli.export import add_export
 from aqqua.cli.judging import add_embed, add_evaluate, add_leaderboard
 from aqqua.cli.launching import add_launch
+from aqqua.cli.learning import add_finetune, add_predict
 from aqqua.cli.machine import add_doctor
+from aqqua.cli.ocean import add_carbon, add_grid, add_samples, add_sizes
 from aqqua.cli.planning import add_plan
+from aqqua.cli.publishing import add_publish
 from aqqua.cli.training import add_pretrain
 
 ADDERS = (
     *(add_sample, add_ingest, add_dataset, add_curate, add_plan, add_pretrain),
-    *(add_launch, add_embed, add_evaluate, add_leaderboard, add_export, add_doctor),
+    *(add_launch, add_embed, add_evaluate, add_leaderboard, add_finetune, add_predict, add_sizes, add_carbon),
+    *(add_samples, add_grid, add_publish, add_explore, add_export, add_doctor),
 )
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 

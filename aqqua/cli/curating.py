@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from aqqua.cli.verb import add_engine, add_verb, answer
+from aqqua.cli.verb import add_engine, add_gpus, add_verb, answer
 
+_NAMED = 5  # strata in a line
 _STAGES = ("signatures", "duplicates", "quality", "contamination", "clusters", "weights")
 
 
@@ -37,6 +38,7 @@ def add_curate(verbs: Any) -> None:
     parser.add_argument("--no-report", action="store_true", help="without report.html")
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
     add_engine(parser)
+    add_gpus(parser)
 
 
 def _run_curate(parsed: argparse.Namespace) -> int:
@@ -49,6 +51,12 @@ def _run_curate(parsed: argparse.Namespace) -> int:
     from aqqua.store.read import Dataset
     from aqqua.train.ranks import join
 
+    stray = [word for word in parsed.overrides if "=" not in word]
+    if stray:
+        raise ValueError(
+            f"curate: after the dataset come settings such as weights.max_repeats=8, got {stray[0]!r}; give "
+            "embeddings with --embeddings, an evaluation set with --evaluation"
+        )
     config = load_config(CurateConfig, parsed.config, parsed.overrides)
     if parsed.print_config:
         sys.stdout.write(to_yaml(config))
@@ -123,6 +131,11 @@ def _of_classes(classes: tuple[float, float] | None) -> list[str]:
     return found
 
 
+def _some(names: list[str], number: int) -> str:
+    shown = names[:_NAMED]
+    return "; ".join(shown) + (f"; and {number - len(shown)} more strata" if number > len(shown) else "")
+
+
 def _lines(out: Path, made: dict[str, bool], facts: dict[str, Any]) -> list[str]:
     """What a person wants to know first."""
     found = [f"{stage:14} {'made' if new else 'kept as it was'}" for stage, new in made.items()]
@@ -146,6 +159,13 @@ def _lines(out: Path, made: dict[str, bool], facts: dict[str, Any]) -> list[str]
         without = [stage for stage in _STAGES[1:-1] if stage not in weights["made_from"]]
         if without:
             found.append(f"{'made without':14} {', '.join(without)}")
+        capped = weights.get("capped", {})
+        if capped.get("emptied"):
+            names = _some(capped["emptied_strata"], capped["emptied"])
+            found.append(
+                f"{'no uses':14} {names}: all their clusters are capped; name fewer in weights.cap.clusters, "
+                "or set weights.cap.labels=false"
+            )
         for name, numbers in weights["effective"].items():
             found.append(
                 f"{'effective':14} {numbers['images']:.1f} {name} of images, {numbers['uses']:.1f} of uses"

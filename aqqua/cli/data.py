@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aqqua.cli.verb import add_verb, answer
+from aqqua.cli.verb import add_engine, add_verb, answer
 
 if TYPE_CHECKING:
     from aqqua.instruments.record import ReadOptions
@@ -61,7 +61,7 @@ def add_ingest(verbs: Any) -> None:
         help="store JPEG, PNG and TIFF files as they are, not pixels",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle")
-    parser.add_argument("--workers", type=int, help="decoding processes (default: one per core)")
+    add_engine(parser, None, "decoding processes (default: one per core)")
 
 
 def _run_ingest(parsed: argparse.Namespace) -> int:
@@ -78,8 +78,8 @@ def _run_ingest(parsed: argparse.Namespace) -> int:
 
         report = ingest_paths(
             parsed.paths, parsed.out, _read_options(parsed), only=parsed.format, seed=parsed.seed,
-            keep_encoded=parsed.keep_encoded, workers=parsed.workers, command=parsed.command, progress=show,
-            note=lambda line: bar.say(f"note: {line}"),
+            keep_encoded=parsed.keep_encoded, workers=parsed.workers, engine=parsed.engine,
+            command=parsed.command, progress=show, note=lambda line: bar.say(f"note: {line}"),
         )  # fmt: skip
     answer(parsed, asdict(report), report_lines(report))
     return 0

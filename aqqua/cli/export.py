@@ -6,7 +6,7 @@ from typing import Any
 
 from aqqua.cli.verb import add_verb, answer
 
-FORMATS = ("safetensors", "hugging-face", "aqqua-release")
+FORMATS = ("safetensors", "hugging-face", "onnx", "model-card", "aqqua-release")
 
 
 def add_export(verbs: Any) -> None:
@@ -19,18 +19,35 @@ def add_export(verbs: Any) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, default="safetensors",
         help="safetensors: the teacher's backbone as one file; hugging-face: a folder for transformers; "
-        "aqqua-release: images in LMDB, metadata in Parquet",
+        "onnx: one file for other software; model-card: what it is, as Markdown; aqqua-release: images in "
+        "LMDB, metadata in Parquet",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="new file (safetensors) or folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="new file, or folder (hugging-face, aqqua-release)"
+    )
+    card = parser.add_argument_group("model-card")
+    card.add_argument("--name", dest="called", default="", help="of the model")
+    card.add_argument("--licence", default="", help="of the weights, for example cc-by-nc-4.0")
+    card.add_argument("--contact", default="", help="whom to ask")
+    card.add_argument(
+        "--limit", action="append", default=[], help="what it should not be used for; repeatable"
+    )
+    card.add_argument("--data", type=Path, help="where the training data lies now, if it was moved")
+    card.add_argument("--evaluation", type=Path, action="append", default=[],
+                      help="JSON of aqqua evaluate --out; repeatable")  # fmt: skip
 
 
 def _run_export(parsed: argparse.Namespace) -> int:
-    writers = {
-        "safetensors": _safetensors,
-        "hugging-face": _hugging_face,
-        "aqqua-release": _aqqua_release,
-    }
-    about = writers[parsed.format](parsed.what, parsed.out)
+    if parsed.format == "model-card":
+        about = _model_card(parsed)
+    else:
+        writers = {
+            "safetensors": _safetensors,
+            "hugging-face": _hugging_face,
+            "onnx": _onnx,
+            "aqqua-release": _aqqua_release,
+        }
+        about = writers[parsed.format](parsed.what, parsed.out)
     size = sum(file.stat().st_size for file in (parsed.out, *parsed.out.rglob("*")) if file.is_file())
     answer(parsed, {"out": str(parsed.out), **about}, [f"{parsed.out}: {size / 1e6:.1f} MB"])
     return 0
@@ -49,6 +66,25 @@ def _hugging_face(model: Path, out: Path) -> dict[str, Any]:
     from aqqua.model.weights import export_hugging_face
 
     export_hugging_face(out, load_embedder(model).backbone)
+    return {}
+
+
+def _onnx(model: Path, out: Path) -> dict[str, Any]:
+    import torch
+
+    from aqqua.downstream.publish.onnx import export_onnx
+    from aqqua.evaluate.models import load_embedder
+
+    embedder = load_embedder(model, device=torch.device("cpu"))
+    export_onnx(out, embedder.backbone, embedder.views)
+    return {}
+
+
+def _model_card(parsed: argparse.Namespace) -> dict[str, Any]:
+    from aqqua.downstream.publish.model_card import CardFacts, write_model_card
+
+    facts = CardFacts(parsed.called, parsed.licence, parsed.contact, tuple(parsed.limit))
+    write_model_card(parsed.what, parsed.out, facts, dataset=parsed.data, evaluations=parsed.evaluation)
     return {}
 
 

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aqqua.cli.verb import add_engine, add_verb, answer
+from aqqua.cli.verb import add_engine, add_gpus, add_verb, answer
+
+DEFAULT_HOLDOUT = 0.2
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +32,7 @@ def add_embed(verbs: Any) -> None:
         "columns for aqqua curate (float16)",
     )  # fmt: skip
     add_engine(parser)
+    add_gpus(parser)
 
 
 def _run_embed(parsed: argparse.Namespace) -> int:
@@ -60,35 +64,126 @@ def _run_embed(parsed: argparse.Namespace) -> int:
 
 def add_evaluate(verbs: Any) -> None:
     """Declare `aqqua evaluate`."""
-    parser = add_verb(verbs, "evaluate", _run_evaluate, "kNN and linear probe on held-out labelled images",
+    parser = add_verb(verbs, "evaluate", _run_evaluate, "models and baselines judged on labelled images",
                       "aqqua evaluate runs/first --data dataset --against untrained pixels")  # fmt: skip
-    _model_arguments(parser)
-    parser.add_argument("--against", nargs="*", choices=("untrained", "pixels"), default=["untrained"],
-                        help="baselines judged the same way")  # fmt: skip
-    parser.add_argument(
-        "--holdout", type=float, help="share of groups tested on (default: the run's, else 0.2)"
-    )
-    parser.add_argument("--no-linear", action="store_true", help="kNN only")
-    parser.add_argument("--out", type=Path, help="also write the result as JSON to this file")
+    add = parser.add_argument
+    add("models", nargs="*", default=[],
+        help="runs, checkpoints, .safetensors files, timm:NAME, hf:FOLDER, pixels, handcrafted; the others "
+        "are compared with the first")  # fmt: skip
+    add("--model", action="append", default=[], metavar="MODEL", help="the same, one at a time")
+    add("--data", action="append", required=True, metavar="[KEY=]DATASET",
+        help="dataset; with a suite of several, KEY=DATASET for each")  # fmt: skip
+    add("--suite",
+        help="what is asked: a suite that came with aqqua, or a YAML file (docs/suites.md); default: every "
+        "label of the dataset is a class, whole groups are held out")  # fmt: skip
+    add("--tier", action="append", default=[], help="of the suite's: sample, region, instrument")
+    add("--against", nargs="*", choices=("untrained", "pixels", "handcrafted"), default=["untrained"],
+        help="baselines judged the same way")  # fmt: skip
+    add("--probes", nargs="+", metavar="PROBE",
+        help="knn, whitened-knn, logistic (these three by default), linear, attentive, boosting")  # fmt: skip
+    add("--holdout", type=float,
+        help="without a suite: share of groups tested on (default: the run's, else 0.2)")  # fmt: skip
+    add("--pooling", choices=("cls", "mean", "cls+mean"), default="cls", help="what a feature is")
+    add("--duplicates", action="append", default=[], metavar="KEY=FOLDER",
+        help="near copies found by aqqua curate: of training images they leave the test")  # fmt: skip
+    add("--contamination", action="append", default=[], metavar="KEY=FOLDER|IDS",
+        help="what pretraining knew (docs/suites.md): test images of it are counted")  # fmt: skip
+    add("--leave-out-known", action="store_true", help="such test images are not asked for")
+    add("--cache", type=Path, help="folder in which features are kept for the next time")
+    add("--out", type=Path, help="also write the whole result as JSON to this file")
+    add("--entries", type=Path, metavar="FOLDER",
+        help="also write an entry for the leaderboard for each model")  # fmt: skip
 
 
 def _run_evaluate(parsed: argparse.Namespace) -> int:
+    from aqqua.evaluate.asking import USUAL
+    from aqqua.evaluate.contenders.opening import open_contender
     from aqqua.evaluate.report import evaluate
+    from aqqua.evaluate.submission import entry_paths, write_entries
 
-    if parsed.out:  # before the work, not after it
+    names = _contenders(parsed)
+    prepared = _prepared(parsed, names[0])
+    _check_outputs(parsed, names, prepared.suite.name, entry_paths)  # before the work, not after it
+    contenders = [open_contender(name, parsed.pooling) for name in names]
+    result = evaluate(prepared, contenders, probes=parsed.probes or USUAL, cache=parsed.cache)
+    values = result.as_dict()
+    if parsed.out:
+        text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+        parsed.out.write_text(f"{text}\n", encoding="utf-8")
+    if parsed.entries:
+        write_entries(result, parsed.entries, f"aqqua {parsed.command}")
+    answer(parsed, values, result.lines())
+    return 0
+
+
+def _contenders(parsed: argparse.Namespace) -> list[str]:
+    """Models as they were named, then the baselines."""
+    models = [*parsed.models, *parsed.model]
+    if not models:
+        raise ValueError("evaluate: a model must be given, got none; for example aqqua evaluate runs/first")
+    first = models[0]
+    native = not first.startswith(("timm:", "hf:", "untrained:")) and first not in ("pixels", "handcrafted")
+    asked = [f"untrained:{first}" if one == "untrained" else one for one in parsed.against]
+    baselines = [one for one in asked if native or not one.startswith("untrained:")]
+    return list(dict.fromkeys([*models, *baselines]))
+
+
+def _prepared(parsed: argparse.Namespace, model: str) -> Any:
+    """The suite and its data sets."""
+    from aqqua.evaluate.models import run_config
+    from aqqua.evaluate.suites.prepare import prepare
+    from aqqua.evaluate.suites.suite import Suite
+
+    config = run_config(Path(model))
+    if parsed.suite is None:
+        if parsed.holdout is not None and not 0 < parsed.holdout < 1:
+            raise ValueError(
+                f"evaluate: holdout must be between 0 and 1, got {parsed.holdout}; 0.2 is a fifth"
+            )
+        suite = Suite.of_labels(parsed.holdout or (config.data.holdout if config else 0) or DEFAULT_HOLDOUT)
+    elif parsed.holdout is not None:
+        raise ValueError("evaluate: the suite says what is held out, got --holdout too; leave one out")
+    else:
+        suite = Suite.load(parsed.suite)
+    keys = list(suite.datasets)
+    known = _by_key("--contamination", parsed.contamination, keys)
+    return prepare(
+        suite,
+        {key: paths[0] for key, paths in _by_key("--data", parsed.data, keys, once=True).items()},
+        tiers=parsed.tier,
+        duplicates={k: v[0] for k, v in _by_key("--duplicates", parsed.duplicates, keys, once=True).items()},
+        contamination=known if parsed.contamination else None,
+        leave_out_known=parsed.leave_out_known,
+    )
+
+
+def _by_key(option: str, given: list[str], keys: list[str], *, once: bool = False) -> dict[str, list[Path]]:
+    """KEY=PATH, or of a suite of one data set its PATH alone."""
+    found: dict[str, list[Path]] = {}
+    for text in given:
+        key, equals, path = text.partition("=")
+        if not equals or (key not in keys and len(keys) == 1 and Path(text).exists()):
+            key, path = keys[0], text
+            if len(keys) > 1:
+                raise ValueError(
+                    f"evaluate: {option} must say of which data set ({', '.join(keys)}), got {text}; write "
+                    f"{keys[0]}={text}"
+                )
+        if once and key in found:
+            raise ValueError(f"evaluate: {option} must name {key} once, got {text} too; leave one out")
+        found.setdefault(key, []).append(Path(path))
+    return found
+
+
+def _check_outputs(
+    parsed: argparse.Namespace, names: list[str], suite: str, entry_paths: Callable[..., Any]
+) -> None:
+    if parsed.out:
         if parsed.out.is_dir():
             raise ValueError(f"evaluate: --out must be a file, got the folder {parsed.out}; add a name")
         parsed.out.parent.mkdir(parents=True, exist_ok=True)
-    result = evaluate(
-        parsed.model, parsed.data, against=parsed.against, holdout=parsed.holdout, pooling=parsed.pooling,
-        linear=not parsed.no_linear,
-    )  # fmt: skip
-    if parsed.out:
-        parsed.out.write_text(
-            json.dumps(result.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-    answer(parsed, result.as_dict(), result.lines())
-    return 0
+    if parsed.entries:
+        entry_paths(parsed.entries, suite, names)
 
 
 def add_leaderboard(verbs: Any) -> None:

@@ -29,11 +29,22 @@ def answer(parsed: argparse.Namespace, values: dict[str, Any], lines: Sequence[s
     sys.stdout.write(text + "\n")
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Who does the work on the parts of a dataset (aqqua.spread.Engine)."""
+def add_engine(
+    parser: argparse.ArgumentParser, workers: int | None = 1, what: str = "that work at a time"
+) -> None:
+    """Who does the work on the parts of a dataset (aqqua.spread.Engine).
+
+    Args:
+        workers: if nothing is said.
+        what: they are.
+    """
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local",
         help="processes of this machine, or a Ray cluster that sees the same disk",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=1, help="that work at a time")
+    parser.add_argument("--workers", type=int, default=workers, help=what)
+
+
+def add_gpus(parser: argparse.ArgumentParser) -> None:
+    """What the workers of such an engine compute on."""
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each worker of Ray")

@@ -14,7 +14,7 @@ from damaged_files import damaged_copy
 from filed_blobs import FiledBlobs
 from same_run import numbers, saved
 
-from aqqua.evaluate.features import pixel_features
+from aqqua.evaluate.contenders.pixels import pixel_features
 from aqqua.instruments.detect import find
 from aqqua.instruments.record import ReadOptions
 from aqqua.instruments.tree import open_tree
