@@ -58,7 +58,11 @@ def main() -> None:
 
 def aqqua(*words: object) -> None:
     """Run a verb, in sight."""
-    command = [str(word) for word in words]
+    probes = PROBES[: 2 if key in NEIGHBOURS_ALONE else 3]
+    command = [
+        *("evaluate", here.name, "--suite", key, "--data", f"{key}={key}", "--against", "untrained"),
+        *(*BASELINES, "--probes", *probes, "--entries", ENTRIES.resolve(), "--cache", "features"),
+    ]
     sys.stderr.write(f"aqqua {' '.join(command)}\n")
     subprocess.run([sys.executable, "-m", "aqqua.cli", *command], check=True)
 
