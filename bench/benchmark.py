@@ -58,11 +58,7 @@ def main() -> None:
 
 def aqqua(*words: object) -> None:
     """Run a verb, in sight."""
-    probes = PROBES[: 2 if key in NEIGHBOURS_ALONE else 3]
-    command = [
-        *("evaluate", here.name, "--suite", key, "--data", f"{key}={key}", "--against", "untrained"),
-        *(*BASELINES, "--probes", *probes, "--entries", ENTRIES.resolve(), "--cache", "features"),
-    ]
+    command = [str(word) for word in words]
     sys.stderr.write(f"aqqua {' '.join(command)}\n")
     subprocess.run([sys.executable, "-m", "aqqua.cli", *command], check=True)
 
@@ -116,17 +112,10 @@ def evaluate(key: str, run: Path, work: Path) -> None:
     here = work / "aqqua-mix-tiny"  # the name in the table
     if not here.exists():
         here.symlink_to(run.resolve(), target_is_directory=True)
+    probes = PROBES[: 2 if key in NEIGHBOURS_ALONE else 3]
     command = [
         *("evaluate", here.name, "--suite", key, "--data", f"{key}={key}", "--against", "untrained"),
-        *(
-            *BASELINES,
-            "--probes",
-            *PROBES[: 2 if key in NEIGHBOURS_ALONE else 3],
-            "--entries",
-            ENTRIES.resolve(),
-            "--cache",
-            "features",
-        ),
+        *(*BASELINES, "--probes", *probes, "--entries", ENTRIES.resolve(), "--cache", "features"),
     ]
     sys.stderr.write(f"aqqua {' '.join(map(str, command))}\n")
     subprocess.run([sys.executable, "-m", "aqqua.cli", *map(str, command)], check=True, cwd=work)
