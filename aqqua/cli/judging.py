@@ -80,7 +80,7 @@ def add_evaluate(verbs: Any) -> None:
     add("--against", nargs="*", choices=("untrained", "pixels", "handcrafted"), default=["untrained"],
         help="baselines judged the same way")  # fmt: skip
     add("--probes", nargs="+", metavar="PROBE",
-        help="knn, whitened-knn, logistic (these three by default), linear, attentive, boosting")  # fmt: skip
+        help="knn, whitened-knn, logistic (the default), linear, attentive, boosting, few-shot")  # fmt: skip
     add("--holdout", type=float,
         help="without a suite: share of groups tested on (default: the run's, else 0.2)")  # fmt: skip
     add("--pooling", choices=("cls", "mean", "cls+mean"), default="cls", help="what a feature is")
@@ -109,7 +109,11 @@ def _run_evaluate(parsed: argparse.Namespace) -> int:
     values = result.as_dict()
     if parsed.out:
         text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
-        parsed.out.write_text(f"{text}\n", encoding="utf-8")
+        partial = parsed.out.with_name(
+            f".partial-{parsed.out.name}"
+        )  # an older result stays till then
+        partial.write_text(f"{text}\n", encoding="utf-8")
+        partial.replace(parsed.out)
     if parsed.entries:
         write_entries(result, parsed.entries, f"aqqua {parsed.command}")
     answer(parsed, values, result.lines())

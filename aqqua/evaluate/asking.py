@@ -25,7 +25,8 @@ FITTED: dict[str, Callable[[], Any]] = {
     "boosting": Boosting,  # gradient-boosted trees, for measured features
     "attentive": Attentive,  # one query over frozen patch tokens
 }
-PROBES = (*KNN, *FITTED)
+FEW_SHOT = "few-shot"  # the regression again, from 1, 5, 10 and 20 images of each class: protocol.py
+PROBES = (*KNN, *FITTED, FEW_SHOT)
 USUAL = ("knn", "whitened-knn", "logistic")
 ON_TOKENS = ("attentive",)  # which want patch tokens instead of a feature
 HEADLINE = "logistic"  # by which models are compared in a word, where it was asked
@@ -56,6 +57,8 @@ def ask(
         ValueError: no such probe, or rows that no probe takes.
     """
     check_probe(probe)
+    if probe == FEW_SHOT:
+        raise ValueError(f"evaluate: {probe} has no single answer, got it asked for one; see judge_few_shot")
     if probe in KNN and isinstance(train, np.ndarray) and isinstance(asked, np.ndarray):
         name, whitened = KNN[probe]
         fitted = Knn(max(NEIGHBOURS), whitened).fit(train, labels_N, classes, groups_N, seed)

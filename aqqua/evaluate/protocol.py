@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from aqqua.evaluate.asking import HEADLINE, ON_TOKENS, Answers, Rows, ask
-from aqqua.evaluate.metrics.classes import most_probable
+from aqqua.evaluate.asking import FEW_SHOT, HEADLINE, ON_TOKENS, Answers, Rows, ask
+from aqqua.evaluate.metrics.classes import count_classes, most_probable
 from aqqua.evaluate.metrics.community import Community
 from aqqua.evaluate.metrics.families import instrument_figures, novelty_figures, retrieval_figures
 from aqqua.evaluate.metrics.interval import Interval, number_groups
@@ -24,6 +24,8 @@ from aqqua.evaluate.metrics.judge import judge
 from aqqua.evaluate.metrics.judged import Judged, LabelSet
 from aqqua.evaluate.metrics.novelty import max_softmax
 from aqqua.evaluate.metrics.scores import Scores
+from aqqua.evaluate.probes.few_shot import FewShot, few_shot
+from aqqua.evaluate.probes.logistic import Logistic
 from aqqua.evaluate.probes.validation import validation_rows
 from aqqua.evaluate.probes.whiten import fit_whitening
 from aqqua.evaluate.suites.prepare import Prepared
@@ -118,6 +120,29 @@ def judge_probe(contender: str, probe: str, rows_I: Rows, task: Task) -> dict[st
         )  # fmt: skip
         found[name] = _only_asked(scores, task), judged
     return found
+
+
+def judge_few_shot(contender: str, rows_ID: Float[np.ndarray, "I D"], task: Task) -> list[Scores]:
+    """Macro-F1 of the regression learned from a few images of each class: mean over draws of them."""
+    split = task.split
+    truth_M, groups_M = split.test_label, task.groups_of(split.test)
+
+    def score(truth: np.ndarray, probabilities: np.ndarray) -> float:
+        return count_classes(truth, most_probable(probabilities), task.classes).macro_f1
+
+    found = few_shot(
+        Logistic(), rows_ID[split.train], split.train_label, task.classes, task.groups_N,
+        rows_ID[split.test], truth_M, score, SEED,
+    )  # fmt: skip
+    images, groups = len(truth_M), int(groups_M.max()) + 1
+
+    def figure(one: FewShot) -> Interval:
+        return Interval(one.mean, None, None, groups, f"sd {one.sd:.3f} of {len(one.scores)} draws")
+
+    return [
+        Scores(contender, split.name, f"{FEW_SHOT} n={one.shots}", images, groups, {"macro_f1": figure(one)})
+        for one in found
+    ]
 
 
 def _validation(probe: str, train: Rows, task: Task) -> dict[str, Judged]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import aqqua
-from aqqua.evaluate.asking import ON_TOKENS, USUAL, Rows, check_probe
+from aqqua.evaluate.asking import FEW_SHOT, ON_TOKENS, USUAL, Rows, check_probe
 from aqqua.evaluate.contenders.contender import Contender, WithPatches
 from aqqua.evaluate.contenders.native import Native
 from aqqua.evaluate.feature_cache import FeatureCache
@@ -24,7 +24,7 @@ from aqqua.evaluate.metrics.judge import macro_f1_margin
 from aqqua.evaluate.metrics.judged import Judged
 from aqqua.evaluate.metrics.scores import Scores
 from aqqua.evaluate.models import run_config
-from aqqua.evaluate.protocol import SEED, Task, judge_features, judge_probe, tasks_of
+from aqqua.evaluate.protocol import SEED, Task, judge_features, judge_few_shot, judge_probe, tasks_of
 from aqqua.evaluate.provenance import source_commit
 from aqqua.evaluate.suites.prepare import Prepared
 from aqqua.evaluate.tokens import PatchTokens
@@ -171,7 +171,11 @@ def _judged_by_all(
             for probe in probes:
                 rows: Rows | None = tokens if probe in ON_TOKENS else rows_ID
                 assert rows is not None, "tokens are there where a probe wants them"
-                yield from judge_probe(contender.name, probe, rows, task).values()
+                if probe == FEW_SHOT:
+                    few = judge_few_shot(contender.name, rows_ID, task)
+                    yield from ((scores, None) for scores in few)
+                else:
+                    yield from judge_probe(contender.name, probe, rows, task).values()
                 done += 1
                 bar.update(done)
             yield from ((scores, None) for scores in judge_features(contender.name, rows_ID, task))

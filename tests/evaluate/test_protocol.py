@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aqqua.evaluate.metrics.scores import FIGURES
-from aqqua.evaluate.protocol import FAMILIES, Task, judge_features, judge_probe
+from aqqua.evaluate.protocol import FAMILIES, Task, judge_features, judge_few_shot, judge_probe
 from aqqua.evaluate.suites.split import Split
 from aqqua.taxonomy.classes import TaxonClass, lineage_of
 
@@ -103,6 +103,16 @@ def test_an_instrument_that_shows_in_the_features_is_told():
     assert shown["instrument_probe"]["instrument_chance"].value == pytest.approx(0.5, abs=0.01)
     assert hidden["retrieval"]["retrieval_recall_at_1"].value > 0.6
     assert hidden["retrieval"]["retrieval_chance"].value < 0.2
+
+
+def test_more_shots_are_better_and_told_with_their_spread():
+    task, features = made(["classification"], skill=2.0)
+    found = judge_few_shot("x", features, task)
+    assert [one.probe for one in found] == [f"few-shot n={n}" for n in (1, 5, 10, 20)]
+    values = [one.figures["macro_f1"].value for one in found]
+    assert values[0] < values[1] < values[3]
+    assert all(0 < value < 1 for value in values)
+    assert all(one.figures["macro_f1"].note.startswith("sd 0.") for one in found)
 
 
 def test_one_instrument_alone_asks_nothing_of_instruments():
