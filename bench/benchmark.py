@@ -115,10 +115,13 @@ def evaluate(key: str, run: Path, work: Path) -> None:
     probes = PROBES[: 2 if key in NEIGHBOURS_ALONE else 3]
     command = [
         *("evaluate", here.name, "--suite", key, "--data", f"{key}={key}", "--against", "untrained"),
-        *(*BASELINES, "--probes", *probes, "--entries", ENTRIES.resolve(), "--cache", "features"),
-    ]
-    sys.stderr.write(f"aqqua {' '.join(map(str, command))}\n")
-    subprocess.run([sys.executable, "-m", "aqqua.cli", *map(str, command)], check=True, cwd=work)
+        *(*BASELINES, "--probes", *probes, "--entries", "entries", "--cache", "features"),
+    ]  # as anybody would type it there: the entries keep it
+    sys.stderr.write(f"aqqua {' '.join(command)}\n")
+    subprocess.run([sys.executable, "-m", "aqqua.cli", *command], check=True, cwd=work)
+    ENTRIES.mkdir(parents=True, exist_ok=True)
+    for made in (work / "entries").glob(f"{key}--*.json"):
+        shutil.move(made, ENTRIES / made.name)
 
 
 def write_table(entries: list[Entry]) -> None:

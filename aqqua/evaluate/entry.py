@@ -8,6 +8,7 @@ or is damaged. Test: tests/evaluate/test_entry.py.
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,8 @@ FORMAT: Literal["aqqua leaderboard entry"] = "aqqua leaderboard entry"
 VERSION: Literal[1] = 1
 SUFFIX = ".json"
 MOST_BYTES = 50_000_000  # of a file from others: 1,000 classes with a full confusion take a tenth of it
+
+_TRIPLE = re.compile(r"\[\s+(\d+),\s+(\d+),\s+(\d+)\s+\]")  # of a confusion, which stands in one line
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Words = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"\S")]
@@ -146,7 +149,8 @@ def write_entry(entry: Entry, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".partial-{out.name}")
     try:
-        partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(values, indent=1, ensure_ascii=False)
+        partial.write_text(_TRIPLE.sub(r"[\1, \2, \3]", text) + "\n", encoding="utf-8")
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
