@@ -1,5 +1,6 @@
 """Checkpoints that can be told from their step alone, and work done in a child process."""
 
+import gc
 import os
 import sys
 import traceback
@@ -38,6 +39,9 @@ def forked(work: Callable[[], Any]) -> int:
     """Process id of a child that does the work and ends with 0, or with 1 if it raised."""
     pid = os.fork()
     if pid == 0:
+        # What other tests left behind is not the child's to collect: destructors of native libraries want
+        # their threads, which a fork does not have.
+        gc.freeze()
         _work_and_end(work)
     return pid
 
