@@ -1,5 +1,7 @@
 """Work in a child process with bounded memory, which reports what it did and how much it took."""
 
+import ctypes
+import gc
 import json
 import resource
 import time
@@ -16,6 +18,13 @@ def memory_mb(line: str = "VmRSS") -> float:
     """Resident memory of this process, or with VmHWM the most it ever was."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(one.split()[1]) for one in status.splitlines() if one.startswith(line)) / 1024
+
+
+def held_mb() -> float:
+    """Memory that this process holds for itself: without files it mapped, and what it freed given back."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return memory_mb("RssAnon")
 
 
 def in_child(work: Callable[[dict[str, Any]], None], folder: Path) -> dict[str, Any]:

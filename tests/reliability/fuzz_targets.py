@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bounded_child import Stopwatch, memory_mb
+from bounded_child import Stopwatch, held_mb
 from mutations import mutant
 from PIL import Image
 
@@ -142,7 +142,7 @@ def hunt(originals: list[bytes], read: Read, count: int, seed: int, notes: dict[
     warm = 0.0
     for number in range(count):
         if number == count // 10:
-            warm = memory_mb()
+            warm = held_mb()
         data = mutant(draw, originals)
         try:
             ends.update(watch.time(partial(read, data)))
@@ -152,5 +152,5 @@ def hunt(originals: list[bytes], read: Read, count: int, seed: int, notes: dict[
         "ends": dict(ends),
         "escaped": escaped,
         "slowest_s": watch.slowest_s,
-        "grown_mb": memory_mb() - warm,
+        "grown_mb": held_mb() - warm,
     }

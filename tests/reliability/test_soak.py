@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from alike_images import Drawn, packer_of
-from bounded_child import in_child, memory_mb
+from bounded_child import held_mb, in_child
 
 from aqqua.plan.lanes import LaneState
 
@@ -15,9 +15,9 @@ LOOKS = 40  # at memory, files and threads, spread over the packs
 
 
 def held() -> tuple[float, int, int]:
-    """Resident MB, open files and threads of this process."""
+    """MB of its own, open files and threads of this process."""
     of_process = Path("/proc/self")
-    return memory_mb(), len(list((of_process / "fd").iterdir())), len(list((of_process / "task").iterdir()))
+    return held_mb(), len(list((of_process / "fd").iterdir())), len(list((of_process / "task").iterdir()))
 
 
 def plan_on(packs: int, notes: dict[str, Any]) -> None:

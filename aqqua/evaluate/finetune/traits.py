@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["continuous", "ordinal", "binary"]
+LEAST_SPREAD = 1e-6  # of continuous values, as a share of the largest: below it, rounding is what is learned
 MOST_LEVELS = 12  # of an ordinal trait that is recognised as such
 _UNITLESS = ("", "1", "level", "score", "stage", "bool", "boolean")
 
@@ -103,6 +104,11 @@ def define_trait(
     if kind != "continuous":
         levels = tuple(distinct.tolist()) if kind == "ordinal" else ()
         return Trait(trait_id=trait_id, unit=unit, kind=kind, levels=levels)
+    if np.ptp(known) <= LEAST_SPREAD * np.abs(known).max():
+        raise ValueError(
+            f"trait {trait_id}: values must differ by more than a millionth of the largest, got "
+            f"{known.min()!r} to {known.max()!r}; leave the trait out"
+        )
     known = np.log10(known) if log10 else known
     std = float(known.std())
     return Trait(trait_id=trait_id, unit=unit, kind=kind, log10=log10, mean=float(known.mean()), std=std)
