@@ -100,6 +100,7 @@ def _run_evaluate(parsed: argparse.Namespace) -> int:
     from aqqua.evaluate.contenders.opening import open_contender
     from aqqua.evaluate.report import evaluate
     from aqqua.evaluate.submission import entry_paths, write_entries
+    from aqqua.store.new_file import whole_file
 
     names = _contenders(parsed)
     prepared = _prepared(parsed, names[0])
@@ -109,11 +110,8 @@ def _run_evaluate(parsed: argparse.Namespace) -> int:
     values = result.as_dict()
     if parsed.out:
         text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
-        partial = parsed.out.with_name(
-            f".partial-{parsed.out.name}"
-        )  # an older result stays till then
-        partial.write_text(f"{text}\n", encoding="utf-8")
-        partial.replace(parsed.out)
+        with whole_file(parsed.out, "evaluate") as partial:  # an older result stays till then
+            partial.write_text(f"{text}\n", encoding="utf-8")
     if parsed.entries:
         write_entries(result, parsed.entries, f"aqqua {parsed.command}")
     answer(parsed, values, result.lines())

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aqqua.downstream.classifier import Classifier
-from aqqua.downstream.predictions import KEPT, PREFIX, ROW_GROUP, PredictionsWriter
+from aqqua.downstream.predictions import KEPT, PredictionsWriter
+from aqqua.downstream.tables import PREFIX, ROW_GROUP, new_table
 from aqqua.evaluate.features import silent
 from aqqua.evaluate.finetune.heads import TraitHead
 from aqqua.evaluate.finetune.traits import Trait
@@ -74,25 +75,17 @@ def _write_traits(
     facts: dict[str, str],
     progress: Callable[[int], None],
 ) -> int:
-    if out.suffix != ".parquet" or out.exists():
-        raise ValueError(f"predict: the output must be a new file named .parquet, got {out}; rename it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".partial-{out.name}")
     schema = TRAITS_SCHEMA.with_metadata({PREFIX + name: value for name, value in facts.items()})
     images = 0
     waiting = pa.Table.from_batches([], schema=schema)
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-            for block in range(dataset.blocks):
-                ids = dataset.table(["image_id"], blocks=[block])["image_id"]
-                tables = _trait_tables(classifier, dataset, block, ids, schema)
-                waiting = _write_whole_groups(writer, pa.concat_tables([waiting, *tables]))
-                progress(images := images + len(ids))
-            if len(waiting):
-                writer.write_table(waiting.unify_dictionaries())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_table(out, schema, "predict") as writer:
+        for block in range(dataset.blocks):
+            ids = dataset.table(["image_id"], blocks=[block])["image_id"]
+            tables = _trait_tables(classifier, dataset, block, ids, schema)
+            waiting = _write_whole_groups(writer, pa.concat_tables([waiting, *tables]))
+            progress(images := images + len(ids))
+        if len(waiting):
+            writer.write_table(waiting.unify_dictionaries())
     return images * len(classifier.traits)
 
 

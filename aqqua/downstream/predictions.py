@@ -8,21 +8,30 @@ Letters: I rows, C classes. Test: tests/downstream/test_predictions.py. Memory: 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from aqqua.downstream.class_list import classes_from_json, classes_to_json
+from aqqua.downstream.tables import (
+    PREFIX,
+    ROW_GROUP,
+    batches_of,
+    facts_of,
+    new_table,
+    read_schema,
+    require_schema,
+)
+from aqqua.store.new_file import require_no_file
 from aqqua.store.schema import SCHEMA
 from aqqua.taxonomy.classes import TaxonClass
 
-ROW_GROUP = 65_536  # rows in memory at a time
-PREFIX = "aqqua."  # of keys in the schema's metadata
-CLASSES_KEY = "aqqua.classes"
+CLASSES = "classes"  # key of the metadata, under PREFIX
+CLASSES_KEY = PREFIX + CLASSES
 FACTS = ("model_sha256", "dataset_sha256", "classifier_name", "command")  # that every table states
 SUM_TOLERANCE = 1e-3  # of the scores of an image, whose sum is 1
 # Columns of the dataset that come along, with its types and meanings (aqqua/store/schema.py).
@@ -46,8 +55,8 @@ def predictions_schema(classes: Sequence[TaxonClass], facts: Mapping[str, str]) 
     ]
     fields = [SCHEMA.field(name) for name in KEPT]
     fields += [pa.field(name, kind, null, {"description": text}) for name, kind, null, text in found]
-    metadata = {PREFIX + name: value for name, value in facts.items()}
-    return pa.schema(fields, metadata={**metadata, CLASSES_KEY: classes_to_json(classes)})
+    told = {**facts, CLASSES: classes_to_json(classes)}
+    return pa.schema(fields, metadata={PREFIX + name: value for name, value in told.items()})
 
 
 class PredictionsWriter:
@@ -67,19 +76,14 @@ class PredictionsWriter:
         Raises:
             ValueError: the file exists or is not named .parquet, a fact is missing, or a class is twice.
         """
-        if path.suffix != ".parquet":
-            raise ValueError(f"predictions: the output must be named .parquet, got {path}; rename it")
-        if path.exists():
-            raise ValueError(
-                f"predictions: the output must not exist yet, got {path}; choose another name or remove it"
-            )
+        require_no_file(path, "predictions", ".parquet")
         if missing := [name for name in FACTS if name not in facts]:
             raise ValueError(f"predictions: facts must state {', '.join(FACTS)}, got no {missing[0]}; add it")
         # Read back at once: what no reader would take is refused before the work.
         self.classes = classes_from_json(classes_to_json(classes), "predictions")
         self.schema = predictions_schema(self.classes, facts)
         self.rows = 0
-        self._path, self._temporary = path, path.with_name(f".partial-{path.name}")
+        self._path, self._until_end = path, ExitStack()
         self._waiting: list[pa.Table] = []
         self._names = pa.array([one.name for one in self.classes])
         self._aphia = pa.array([one.aphia_id for one in self.classes], pa.int32())
@@ -87,10 +91,7 @@ class PredictionsWriter:
         self._living = pa.array([one.living for one in self.classes])
 
     def __enter__(self) -> "PredictionsWriter":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = pq.ParquetWriter(
-            self._temporary, self.schema, compression="zstd", write_page_checksum=True
-        )
+        self._file = self._until_end.enter_context(new_table(self._path, self.schema, "predictions"))
         return self
 
     def write(self, images: pa.Table, scores_IC: Float[np.ndarray, "I C"]) -> None:
@@ -149,14 +150,11 @@ class PredictionsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._flush(1)
-            self._file.close()
-            if kind is None:
-                self._temporary.replace(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        if kind is not None:
+            self._until_end.__exit__(kind, error, trace)
+            return
+        with self._until_end:
+            self._flush(1)
 
 
 class Predictions:
@@ -173,73 +171,21 @@ class Predictions:
             ValueError: no such file, no Parquet file, or not a table of predictions.
         """
         path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"predictions: the file must exist, got {path}; make it with aqqua predict")
-        try:
-            with pq.ParquetFile(path) as file:
-                schema, rows = file.schema_arrow, file.metadata.num_rows
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        schema, rows = read_schema(path, "predictions", "aqqua predict")
+        facts = facts_of(schema, path, "predictions")
+        if missing := [name for name in (CLASSES, *FACTS) if name not in facts]:
             raise ValueError(
-                f"predictions: {path} must be a Parquet file, got: {' '.join(str(error).split())[:200]}; "
-                "make it with aqqua predict"
-            ) from error
-        metadata = _metadata(schema, path)
-        if missing := [name for name in (CLASSES_KEY, *(PREFIX + n for n in FACTS)) if name not in metadata]:
-            raise ValueError(
-                f"predictions: {path} must state {missing[0]}, got a Parquet file without it; "
+                f"predictions: {path} must state {PREFIX}{missing[0]}, got a Parquet file without it; "
                 "make it with aqqua predict"
             )
-        classes = classes_from_json(metadata[CLASSES_KEY], f"predictions: {path}")
-        _require_schema(schema, predictions_schema(classes, {}), path)
-        facts = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
-        facts.pop(CLASSES_KEY.removeprefix(PREFIX))
+        classes = classes_from_json(facts.pop(CLASSES), f"predictions: {path}")
+        require_schema(schema, predictions_schema(classes, {}), path, "predictions", "aqqua predict")
         return Predictions(path, classes, facts, rows)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """All rows in order, at most ROW_GROUP at a time.
-
-        Args:
-            columns: only these, in this order.
+        """All rows in order, at most ROW_GROUP at a time; only these columns, in this order.
 
         Raises:
             ValueError: there is no such column, or the file is damaged.
         """
-        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-            names = list(file.schema_arrow.names if columns is None else columns)
-            known = file.schema_arrow.names
-            if unknown := [name for name in names if name not in known]:
-                raise ValueError(
-                    f"predictions: columns must be among {', '.join(known)}, got {unknown[0]!r}; correct it"
-                )
-            try:
-                for group in range(file.num_row_groups):  # at one call for all, Arrow keeps more of them
-                    batches = file.iter_batches(ROW_GROUP, [group], columns=names, use_threads=False)
-                    yield from (pa.Table.from_batches([batch]).select(names) for batch in batches)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(
-                    f"predictions: {self.path} must be whole, got: {' '.join(str(error).split())[:200]}; "
-                    "make it again"
-                ) from error
-
-
-def _metadata(schema: pa.Schema, path: Path) -> dict[str, str]:
-    try:
-        return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"predictions: {path} must have UTF-8 metadata, got others; make it again"
-        ) from error
-
-
-def _require_schema(got: pa.Schema, wanted: pa.Schema, path: Path) -> None:
-    if got.names != wanted.names:
-        raise ValueError(
-            f"predictions: {path} must have the columns {', '.join(wanted.names)}, got "
-            f"{', '.join(got.names)[:300]}; make it with aqqua predict"
-        )
-    for ours, theirs in zip(wanted, got, strict=True):
-        if not theirs.type.equals(ours.type):
-            raise ValueError(
-                f"predictions: column {ours.name} of {path} must be {ours.type}, got {theirs.type}; "
-                "make it with aqqua predict"
-            )
+        return batches_of(self.path, columns, "predictions")

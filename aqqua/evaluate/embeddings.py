@@ -8,6 +8,7 @@ Test: tests/evaluate/test_embeddings.py.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from aqqua.evaluate.features import Embedder, Pooling, fingerprint, silent
 from aqqua.evaluate.models import load_embedder
 from aqqua.spread import Engine, spread
 from aqqua.store.columns import ColumnsWriter, write_columns
+from aqqua.store.new_file import new_file
 from aqqua.store.read import Dataset
 
 KIND = "embeddings"
@@ -35,27 +37,17 @@ def write_embeddings(
     Raises:
         ValueError: `out` exists.
     """
-    if out.exists():
-        raise ValueError(f"embed: the output must not exist yet, got {out}; choose another name or remove it")
-    if out.suffix != ".parquet":
-        raise ValueError(f"embed: the output must be named .parquet, got {out}; rename it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".partial-{out.name}")
-    done, writer = 0, None
-    try:
+    done = 0
+    with new_file(out, "embed", ".parquet") as partial, ExitStack() as open_until_end:
+        writer = None
         for table in _embedding_tables(embedder, dataset):
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            if writer is None:
+                writer = open_until_end.enter_context(
+                    pq.ParquetWriter(partial, table.schema, compression="zstd")
+                )
             writer.write_table(table)
             done += len(table)
             progress(done)
-    except BaseException:
-        if writer is not None:
-            writer.close()
-        temporary.unlink(missing_ok=True)
-        raise
-    if writer is not None:
-        writer.close()
-        temporary.replace(out)
     return done
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aqqua.store.manifest import seal_of
+from aqqua.store.new_file import new_file
 
 FORMAT: Literal["aqqua leaderboard entry"] = "aqqua leaderboard entry"
 VERSION: Literal[1] = 1
@@ -140,20 +141,11 @@ def write_entry(entry: Entry, out: Path) -> None:
     Raises:
         ValueError: there is something at `out`, or it is not named .json.
     """
-    if out.suffix != SUFFIX:
-        raise ValueError(f"entry: the file must be named {SUFFIX}, got {out.name}; rename it")
-    if out.exists():
-        raise ValueError(f"entry: the file must not exist yet, got {out}; choose another name or remove it")
     values: dict[str, Any] = entry.model_dump(mode="json")
     values["seal"] = seal_of(values)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{out.name}")
-    try:
-        text = json.dumps(values, indent=1, ensure_ascii=False)
+    text = json.dumps(values, indent=1, ensure_ascii=False)
+    with new_file(out, "leaderboard", SUFFIX) as partial:
         partial.write_text(_TRIPLE.sub(r"[\1, \2, \3]", text) + "\n", encoding="utf-8")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_entry(path: Path) -> Entry:

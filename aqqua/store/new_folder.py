@@ -46,13 +46,18 @@ def new_folder(out: Path, verb: str) -> Iterator[Path]:
         flush(out.parent)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        full = error.errno in _NO_SPACE
-        must = "the disk must have room for the output" if full else "files must be readable and writable"
-        fix = "free some space" if full else "check the disk"
-        raise RuntimeError(f"{verb}: {must}, got {error}; {fix} or choose another --out") from error
+        raise disk_failure(error, verb) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def disk_failure(error: OSError, verb: str) -> RuntimeError:
+    """What to tell a user whose disk is full or failed while `verb` made something."""
+    full = error.errno in _NO_SPACE
+    must = "the disk must have room for the output" if full else "files must be readable and writable"
+    fix = "free some space" if full else "check the disk"
+    return RuntimeError(f"{verb}: {must}, got {error}; {fix} or choose another --out")
 
 
 def _flush_all(folder: Path) -> None:

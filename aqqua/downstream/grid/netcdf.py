@@ -17,8 +17,8 @@ import aqqua
 from aqqua.downstream.grid.axes import Axis, GridConfig
 from aqqua.downstream.grid.cells import Estimate, Gridded, gridded
 from aqqua.downstream.grid.sampled import read_samples
-from aqqua.downstream.publish.new_file import new_file
 from aqqua.downstream.publish.packages import needed
+from aqqua.store.new_file import new_file
 
 WHO = "grid"
 FILL = 9.969209968386869e36  # NetCDF's own default for doubles

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from aqqua.downstream.grid.cells import Gridded
-from aqqua.downstream.publish.new_file import new_file
 from aqqua.downstream.publish.packages import needed
+from aqqua.store.new_file import new_file
 
 WHO = "grid picture"
 INCHES = (13.0, 8.0)

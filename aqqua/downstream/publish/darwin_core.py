@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from aqqua.downstream.class_list import classes_from_json, classes_to_json
 from aqqua.downstream.predictions import CLASSES_KEY, Predictions
 from aqqua.downstream.publish.darwin_core_files import COLUMNS, About, Lines, eml_xml, meta_xml
-from aqqua.downstream.publish.new_file import new_file
+from aqqua.store.new_file import new_file
 from aqqua.taxonomy.classes import RANKS, TaxonClass
 
 WHO = "darwin core"

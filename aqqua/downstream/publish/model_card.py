@@ -18,9 +18,9 @@ from aqqua.config import to_yaml
 from aqqua.cost.parameters import network_parameters
 from aqqua.downstream.publish.data_mix import data_lines, data_mix
 from aqqua.downstream.publish.markdown import code, plain, table
-from aqqua.downstream.publish.new_file import new_file
 from aqqua.downstream.publish.preprocessing import steps
 from aqqua.evaluate.models import run_config
+from aqqua.store.new_file import new_file
 from aqqua.train.folder import ENVIRONMENT
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.usage import JOULES_PER_KWH, USAGE, read_sessions

@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from aqqua.downstream.publish.new_file import new_file
 from aqqua.downstream.publish.packages import needed
 from aqqua.downstream.publish.preprocessing import preprocessing
 from aqqua.kernels.attention.reference import turn_reference
@@ -31,6 +30,7 @@ from aqqua.model.rotary import rotary_tables
 from aqqua.model.sequences import Sequences
 from aqqua.model.vit import VisionTransformer
 from aqqua.plan.view_config import ViewConfig
+from aqqua.store.new_file import new_file
 
 WHO = "onnx"
 OPSET = 20

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aqqua.downstream.publish.new_file import new_file
+from aqqua.store.new_file import new_file
 
 WHO = "plain"
 ROWS = 65_536  # of a batch

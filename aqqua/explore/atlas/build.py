@@ -30,9 +30,10 @@ from aqqua.explore.atlas.novelty import novelty
 from aqqua.explore.atlas.purity import foreign_purity, purity
 from aqqua.explore.atlas.sample import choose_images
 from aqqua.explore.atlas.search import best_search
-from aqqua.explore.atlas.table import FOREIGN, NEIGHBOURS, atlas_schema, require_new_table, write_whole
+from aqqua.explore.atlas.table import FOREIGN, NEIGHBOURS, atlas_schema, write_whole
 from aqqua.explore.atlas.thumbnails import thumbnails_of
 from aqqua.explore.atlas.trust import trust
+from aqqua.store.new_file import require_no_file
 
 META = (
     *("image_id", "key", "instrument", "sample", "group", "time", "lat", "lon", "depth_m", "um_per_px"),
@@ -73,7 +74,7 @@ def build_atlas(inputs: AtlasInputs, config: AtlasConfig, tell: Tell = lambda *_
 
 
 def _begun(inputs: AtlasInputs, config: AtlasConfig, tell: Tell) -> Job:
-    require_new_table(inputs.out)
+    require_no_file(inputs.out, "explore build", ".parquet")
     if inputs.align_to is not None and inputs.place_on is not None:
         raise ValueError("explore build: at most one older atlas must be given, got two; choose one")
     dataset, source = inputs.dataset, Embeddings.open(inputs.embeddings, inputs.dataset)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aqqua.store.new_folder import flush
+from aqqua.store.new_file import new_file
 
 FACTS = "aqqua.atlas"  # in the schema's metadata
 VERSION = 1
@@ -94,19 +94,6 @@ def atlas_schema(ranks: bool, facts: Mapping[str, Any]) -> pa.Schema:
     return pa.schema(fields, metadata={FACTS: text})
 
 
-def require_new_table(out: Path) -> None:
-    """
-    Raises:
-        ValueError: the file exists, or is not named .parquet.
-    """
-    if out.suffix != ".parquet":
-        raise ValueError(f"explore build: the output must be named .parquet, got {out}; rename it")
-    if out.exists():
-        raise ValueError(
-            f"explore build: the output must not exist yet, got {out}; choose another name or remove it"
-        )
-
-
 def write_whole(out: Path, schema: pa.Schema, tables: Iterator[pa.Table], row_group: int = ROW_GROUP) -> None:
     """Write a Parquet file to a temporary name and give it its own when all is there.
 
@@ -116,29 +103,16 @@ def write_whole(out: Path, schema: pa.Schema, tables: Iterator[pa.Table], row_gr
     Raises:
         RuntimeError: the disk is full or failed.
     """
-    temporary = out.with_name(f".partial-{out.name}")
     compression = {name: "NONE" if name == "thumbnail" else "ZSTD" for name in _leaves(schema)}
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(
-            temporary,
-            schema,
-            compression=compression,
-            use_dictionary=[name for name in schema.names if name in _WORDS],
-            write_page_checksum=True,
-        ) as writer:
-            for table in _of_length(tables, row_group):
-                writer.write_table(table.select(schema.names).cast(schema), row_group_size=row_group)
-        flush(temporary)
-        temporary.replace(out)
-        flush(out.parent)
-    except OSError as error:
-        raise RuntimeError(
-            f"explore build: the disk must take the output, got {error}; free some space or choose another "
-            "name"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    words = [name for name in schema.names if name in _WORDS]
+    with (
+        new_file(out, "explore build", ".parquet") as partial,
+        pq.ParquetWriter(
+            partial, schema, compression=compression, use_dictionary=words, write_page_checksum=True
+        ) as writer,
+    ):
+        for table in _of_length(tables, row_group):
+            writer.write_table(table.select(schema.names).cast(schema), row_group_size=row_group)
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

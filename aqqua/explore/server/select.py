@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from aqqua.explore.server.asked import AskedAtlas
 from aqqua.explore.server.selected_dataset import SelectedDataset
 from aqqua.store.columns import write_columns
+from aqqua.store.new_file import new_file
 from aqqua.store.read import Dataset
 from aqqua.store.weights import KIND, WEIGHT, WEIGHT_SUM
 
@@ -183,21 +184,14 @@ def _write_table(table: pa.Table, out: Path) -> None:
         raise ValueError(
             f"{WHO}: ids and labels must go to a .csv or .parquet file, got {out.name!r}; rename it"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".partial-{out.name}")
-    try:
+    with new_file(out, WHO) as partial:
         if out.suffix == ".parquet":
-            pq.write_table(table, temporary, compression="zstd")
-        else:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(table.column_names)
-                writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
-        temporary.replace(out)
-    except OSError as error:
-        raise RuntimeError(f"{WHO}: the disk must take the output, got {error}; free some space") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+            pq.write_table(table, partial, compression="zstd")
+            return
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(table.column_names)
+            writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _dataset(asked: AskedAtlas, path: Path | None, kind: str) -> Dataset:

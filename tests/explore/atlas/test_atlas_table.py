@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_atlas import atlas_table
 
-from aqqua.explore.atlas.table import FACTS, RANKS, Atlas, require_new_table, write_whole
+from aqqua.explore.atlas.table import FACTS, RANKS, Atlas, write_whole
 
 ROWS = 250
 
@@ -110,18 +110,17 @@ def test_a_full_disk_is_told(tmp_path, table):
         yield table
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RuntimeError, match=r"disk must take the output, got .*No space.*free some space"):
+    with pytest.raises(RuntimeError, match=r"must have room for the output, got .*No space.*free"):
         write_whole(tmp_path / "a.parquet", table.schema, pieces())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_output_is_new_and_named_parquet(tmp_path):
-    require_new_table(tmp_path / "a.parquet")
+def test_the_output_is_new_and_named_parquet(tmp_path, table):
     (tmp_path / "a.parquet").touch()
     with pytest.raises(ValueError, match="must not exist yet"):
-        require_new_table(tmp_path / "a.parquet")
+        write_whole(tmp_path / "a.parquet", table.schema, iter([table]))
     with pytest.raises(ValueError, match=r"must be named \.parquet"):
-        require_new_table(tmp_path / "a.csv")
+        write_whole(tmp_path / "a.csv", table.schema, iter([table]))
 
 
 def test_damage_is_found(atlas):
