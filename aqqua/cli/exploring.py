@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from aqqua.cli.verb import Verb, add_verb, answer
+from aqqua.cli.verb import add_verb, answer
 
 
 def add_explore(verbs: Any) -> None:
@@ -20,15 +20,11 @@ def add_explore(verbs: Any) -> None:
     _add_select(steps)
 
 
-def _step(steps: Any, name: str, run: Verb, what: str, example: str) -> argparse.ArgumentParser:
-    parser = add_verb(steps, name, run, what, f"aqqua explore {name} {example}")
-    parser.set_defaults(name=f"explore {name}")
-    return parser
-
-
 def _add_build(steps: Any) -> None:
-    parser = _step(steps, "build", _run_build, "an atlas: map, neighbours, clusters, scores, thumbnails",
-                   "--embeddings embeddings.parquet --dataset dataset --out atlas.parquet")  # fmt: skip
+    parser = add_verb(
+        steps, "explore build", _run_build, "an atlas: map, neighbours, clusters, scores, thumbnails",
+        "aqqua explore build --embeddings embeddings.parquet --dataset dataset --out atlas.parquet",
+    )  # fmt: skip
     add = parser.add_argument
     add("overrides", nargs="*", metavar="key=value", help="for example umap.min_dist=0.3 points=200000")
     add("--dataset", type=Path, required=True)
@@ -85,8 +81,10 @@ def _lineages(name: str | None) -> dict[str, Any] | None:
 
 
 def _add_serve(steps: Any) -> None:
-    parser = _step(steps, "serve", _run_serve, "the explorer in a browser, by a server on this machine",
-                   "atlas.parquet --dataset dataset")  # fmt: skip
+    parser = add_verb(
+        steps, "explore serve", _run_serve, "the explorer in a browser, by a server on this machine",
+        "aqqua explore serve atlas.parquet --dataset dataset",
+    )  # fmt: skip
     parser.add_argument("atlas", type=Path, help="of aqqua explore build")
     parser.add_argument("--beside", type=Path, metavar="ATLAS", help="another checkpoint's, side by side")
     parser.add_argument("--dataset", type=Path, help="to show images at their full size")
@@ -108,8 +106,10 @@ def _run_serve(parsed: argparse.Namespace) -> int:
 
 
 def _add_export(steps: Any) -> None:
-    parser = _step(steps, "export", _run_export, "the explorer as a folder or one file, without a server",
-                   "atlas.parquet --out atlas.html")  # fmt: skip
+    parser = add_verb(
+        steps, "explore export", _run_export, "the explorer as a folder or one file, without a server",
+        "aqqua explore export atlas.parquet --out atlas.html",
+    )  # fmt: skip
     parser.add_argument("atlas", type=Path, help="of aqqua explore build")
     parser.add_argument("--beside", type=Path, metavar="ATLAS", help="another checkpoint's, side by side")
     parser.add_argument(
@@ -127,8 +127,10 @@ def _run_export(parsed: argparse.Namespace) -> int:
 
 
 def _add_select(steps: Any) -> None:
-    parser = _step(steps, "select", _run_select, "a selection as ids, labels, weights or for EcoTaxa",
-                   "atlas.parquet --where \"novelty > 0.95\" --kind ids --out novel.csv")  # fmt: skip
+    parser = add_verb(
+        steps, "explore select", _run_select, "a selection as ids, labels, weights or for EcoTaxa",
+        "aqqua explore select atlas.parquet --where \"novelty > 0.95\" --kind ids --out novel.csv",
+    )  # fmt: skip
     parser.add_argument("atlas", type=Path, help="of aqqua explore build")
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--ids", type=Path, help="file saved by the explorer, or one image id a line")

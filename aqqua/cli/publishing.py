@@ -4,9 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from aqqua.cli.verb import Verb, add_verb, answer
-
-ECOTAXA = "https://ecotaxa.obs-vlfr.fr/api"
+from aqqua.cli.verb import add_verb, answer
 
 
 def add_publish(verbs: Any) -> None:
@@ -23,15 +21,11 @@ def add_publish(verbs: Any) -> None:
     _add_csv(forms)
 
 
-def _form(forms: Any, name: str, run: Verb, what: str, example: str) -> argparse.ArgumentParser:
-    parser = add_verb(forms, name, run, what, f"aqqua publish {name} {example}")
-    parser.set_defaults(name=f"publish {name}")
-    return parser
-
-
 def _add_ecotaxa(forms: Any) -> None:
-    parser = _form(forms, "ecotaxa", _run_ecotaxa, "zips of pictures and TSV to import",
-                   "dataset --predictions predictions.parquet --out zips")  # fmt: skip
+    parser = add_verb(
+        forms, "publish ecotaxa", _run_ecotaxa, "zips of pictures and TSV to import",
+        "aqqua publish ecotaxa dataset --predictions predictions.parquet --out zips",
+    )  # fmt: skip
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--predictions", type=Path, help="of aqqua predict")
     parser.add_argument("--sizes", type=Path, help="of aqqua sizes")
@@ -68,12 +62,14 @@ def _run_ecotaxa(parsed: argparse.Namespace) -> int:
 
 
 def _add_push(forms: Any) -> None:
-    parser = _form(forms, "ecotaxa-push", _run_push, "predictions for objects that EcoTaxa has",
-                   "predictions.parquet --project 42 --ids ids.yaml --dry-run")  # fmt: skip
+    parser = add_verb(
+        forms, "publish ecotaxa-push", _run_push, "predictions for objects that EcoTaxa has",
+        "aqqua publish ecotaxa-push predictions.parquet --project 42 --ids ids.yaml --dry-run",
+    )  # fmt: skip
     parser.add_argument("predictions", type=Path, help="of aqqua predict")
     parser.add_argument("--project", type=int, required=True, help="its number")
     parser.add_argument("--ids", type=Path, required=True, help="YAML of `class: number of the category`")
-    parser.add_argument("--server", default=ECOTAXA, help="its address, https")
+    parser.add_argument("--server", help="its address, https (default: EcoTaxa's own)")
     parser.add_argument("--journal", type=Path,
                         help="file that knows what was told (default: beside the predictions)")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="look everything up, change nothing")
@@ -83,16 +79,17 @@ def _run_push(parsed: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from aqqua.downstream.predictions import Predictions
-    from aqqua.downstream.publish.ecotaxa_api import Server, token_from_environment
+    from aqqua.downstream.publish.ecotaxa_api import SERVER, Server, token_from_environment
     from aqqua.downstream.publish.ecotaxa_ids import load_ecotaxa_ids
     from aqqua.downstream.publish.ecotaxa_push import push
     from aqqua.progress import Bar
 
+    server = parsed.server or SERVER
     journal = parsed.journal or parsed.predictions.with_suffix(f".project-{parsed.project}.push.jsonl")
     with Bar("push", Predictions.open(parsed.predictions).rows, "images") as bar:
         told = push(
-            parsed.predictions, parsed.project, load_ecotaxa_ids(parsed.ids), parsed.server,
-            connect=lambda: Server(parsed.server, token_from_environment()), journal=journal,
+            parsed.predictions, parsed.project, load_ecotaxa_ids(parsed.ids), server,
+            connect=lambda: Server(server, token_from_environment()), journal=journal,
             dry_run=parsed.dry_run, progress=lambda done: bar.update(done),
         )  # fmt: skip
     values = asdict(told)
@@ -106,8 +103,10 @@ def _run_push(parsed: argparse.Namespace) -> int:
 
 
 def _add_ifcb(forms: Any) -> None:
-    parser = _form(forms, "ifcb", _run_ifcb, "class files, <bin>_class.h5",
-                   "predictions.parquet --out classes")  # fmt: skip
+    parser = add_verb(
+        forms, "publish ifcb", _run_ifcb, "class files, <bin>_class.h5",
+        "aqqua publish ifcb predictions.parquet --out classes",
+    )  # fmt: skip
     parser.add_argument("predictions", type=Path, help="of aqqua predict, of IFCB images")
     parser.add_argument("--thresholds", type=Path, help="YAML of `class: least score`; others have 0")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
@@ -134,8 +133,10 @@ def _run_ifcb(parsed: argparse.Namespace) -> int:
 
 
 def _add_darwin_core(forms: Any) -> None:
-    parser = _form(forms, "darwin-core", _run_darwin_core, "an archive for OBIS and GBIF",
-                   "samples.parquet --about about.yaml --out archive.zip")  # fmt: skip
+    parser = add_verb(
+        forms, "publish darwin-core", _run_darwin_core, "an archive for OBIS and GBIF",
+        "aqqua publish darwin-core samples.parquet --about about.yaml --out archive.zip",
+    )  # fmt: skip
     parser.add_argument("samples", type=Path, help="of aqqua samples")
     parser.add_argument("--predictions", type=Path, help="with it every image is an occurrence of its own")
     parser.add_argument("--about", type=Path, required=True,
@@ -168,8 +169,10 @@ def _run_darwin_core(parsed: argparse.Namespace) -> int:
 
 
 def _add_csv(forms: Any) -> None:
-    parser = _form(forms, "csv", _run_csv, "any table of aqqua for a spreadsheet or R",
-                   "predictions.parquet --out predictions.csv")  # fmt: skip
+    parser = add_verb(
+        forms, "publish csv", _run_csv, "any table of aqqua for a spreadsheet or R",
+        "aqqua publish csv predictions.parquet --out predictions.csv",
+    )  # fmt: skip
     parser.add_argument("table", type=Path, help="of aqqua predict, sizes, carbon or samples")
     parser.add_argument("--scores", action="store_true", help="a column for each class too")
     parser.add_argument("--out", type=Path, required=True, help="new file, named .csv or .parquet")

@@ -10,9 +10,9 @@ Verb = Callable[[argparse.Namespace], int]
 
 
 def add_verb(verbs: Any, name: str, run: Verb, what: str, example: str) -> argparse.ArgumentParser:
-    """Declare a verb; its help ends with an example."""
+    """Declare a verb, or what a verb can do ("explore build"); its help ends with an example."""
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name,
+        name.split()[-1],
         help=what,
         description=what,
         epilog=f"example:  {example}",

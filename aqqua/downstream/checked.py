@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aqqua.downstream.carbon.monte_carlo import Sizes
+from aqqua.downstream.carbon.monte_carlo import CarbonSizes
 from aqqua.downstream.carbon.settings import CarbonSettings
 from aqqua.downstream.tables import Table
 from aqqua.taxonomy.classes import TaxonClass
@@ -65,7 +65,7 @@ def score_rows(images: pa.Table, classes: int) -> np.ndarray:
     return values.to_numpy(zero_copy_only=False).reshape(len(images), classes).astype(np.float32)
 
 
-def sizes_of(images: pa.Table, measured: pa.Table, settings: CarbonSettings, first_row: int) -> Sizes:
+def sizes_of(images: pa.Table, measured: pa.Table, settings: CarbonSettings, first_row: int) -> CarbonSizes:
     """Area and volume of each image, checked.
 
     Raises:
@@ -86,7 +86,7 @@ def sizes_of(images: pa.Table, measured: pa.Table, settings: CarbonSettings, fir
             f"{area[row]:.6g}, {volume[row]:.6g}, {pixels[row]:.6g} and {scale[row]:.6g} in row "
             f"{first_row + row} ({images['image_id'][row].as_py()}), which are of mixed units; measure again"
         )
-    return Sizes(volume_um3_I=volume, area_um2_I=area)
+    return CarbonSizes(volume_um3_I=volume, area_um2_I=area)
 
 
 def _values(images: pa.Table, measured: pa.Table, name: str, first_row: int) -> np.ndarray:

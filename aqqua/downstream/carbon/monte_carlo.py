@@ -54,7 +54,7 @@ class Uncertainty:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class CarbonSizes:
     """Of I images; NaN where unknown."""
 
     volume_um3_I: Float64[np.ndarray, " I"]
@@ -101,7 +101,7 @@ class CarbonModel:
         relation = choice.above if above and choice.above is not None else choice.below
         return NOTHING if relation is None else self._names.index((relation.entry.id, choice.factor))
 
-    def estimate(self, class_I: Int64[np.ndarray, " I"], sizes: Sizes) -> Float64[np.ndarray, " I"]:
+    def estimate(self, class_I: Int64[np.ndarray, " I"], sizes: CarbonSizes) -> Float64[np.ndarray, " I"]:
         """Carbon of each image as if class, size and relation were true, pg; NaN where unknown."""
         none_I = np.zeros((len(class_I), 1))
         logarithm_I1, relation_I1 = self._log10(class_I[:, None], sizes.log10_of(), none_I)
@@ -124,7 +124,7 @@ class CarbonModel:
         return drawn_classes(scores_IC, draw_IK)
 
     def draw(
-        self, key_I: UInt64[np.ndarray, " I"], class_IK: Int64[np.ndarray, "I K"], sizes: Sizes
+        self, key_I: UInt64[np.ndarray, " I"], class_IK: Int64[np.ndarray, "I K"], sizes: CarbonSizes
     ) -> Float64[np.ndarray, "I K"]:
         """Carbon of every image in every draw, pg; NaN where unknown."""
         settings = self.uncertainty

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aqqua.downstream.carbon.choose import Choice, choose
-from aqqua.downstream.carbon.monte_carlo import CHUNK, CarbonModel, Sizes, interval
+from aqqua.downstream.carbon.monte_carlo import CHUNK, CarbonModel, CarbonSizes, interval
 from aqqua.downstream.carbon.registry import QUANTITIES, load_registry
 from aqqua.downstream.carbon.relation import Relation
 from aqqua.downstream.carbon.settings import CarbonSettings
@@ -128,7 +128,7 @@ def _facts(
 
 
 def _carbon_of(
-    images: pa.Table, class_I: np.ndarray, sizes: Sizes, model: CarbonModel, schema: pa.Schema
+    images: pa.Table, class_I: np.ndarray, sizes: CarbonSizes, model: CarbonModel, schema: pa.Schema
 ) -> pa.Table:
     carbon_I = model.estimate(class_I, sizes)
     low_high_2I = np.concatenate(
@@ -152,18 +152,18 @@ def _carbon_of(
 
 
 def drawn(
-    images: pa.Table, class_I: np.ndarray, sizes: Sizes, model: CarbonModel
-) -> Iterator[tuple[np.ndarray, np.ndarray, Sizes]]:
+    images: pa.Table, class_I: np.ndarray, sizes: CarbonSizes, model: CarbonModel
+) -> Iterator[tuple[np.ndarray, np.ndarray, CarbonSizes]]:
     """Keys, drawn classes [I, K] and sizes of CHUNK images at a time."""
     for at in range(0, len(images), CHUNK):
         rows = images.slice(at, CHUNK)
         key_I = rows["key"].to_numpy()
         class_IK = model.draw_classes(key_I, class_I[at : at + CHUNK], score_rows(rows, len(model.choices)))
-        part = Sizes(sizes.volume_um3_I[at : at + CHUNK], sizes.area_um2_I[at : at + CHUNK])
+        part = CarbonSizes(sizes.volume_um3_I[at : at + CHUNK], sizes.area_um2_I[at : at + CHUNK])
         yield key_I, class_IK, part
 
 
-def extrapolated(class_I: np.ndarray, sizes: Sizes, choices: Sequence[Choice | None]) -> np.ndarray:
+def extrapolated(class_I: np.ndarray, sizes: CarbonSizes, choices: Sequence[Choice | None]) -> np.ndarray:
     """Where the relation of the predicted class was not made from such sizes, or from such parts."""
     result_I = np.zeros(len(class_I), bool)
     for number in np.unique(class_I):
@@ -179,7 +179,7 @@ def extrapolated(class_I: np.ndarray, sizes: Sizes, choices: Sequence[Choice | N
     return result_I
 
 
-def _outside(relation: Relation, sizes: Sizes, rows_I: np.ndarray) -> np.ndarray:
+def _outside(relation: Relation, sizes: CarbonSizes, rows_I: np.ndarray) -> np.ndarray:
     quantity = relation.entry.input.quantity
     by_quantity = {
         "volume": sizes.volume_um3_I,

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aqqua.downstream.carbon.monte_carlo import CarbonModel, Sizes
+from aqqua.downstream.carbon.monte_carlo import CarbonModel, CarbonSizes
 from aqqua.downstream.carbon.settings import CarbonSettings
 from aqqua.downstream.carbon.table import drawn, model_of
 from aqqua.downstream.checked import PredictionsLike, class_numbers, sizes_of
@@ -169,7 +169,7 @@ def gather(
         sample_I = sums.place(images, leave_out)
         sums.make_room()
         unknown = np.full(len(images), np.nan)
-        found = Sizes(unknown, unknown)
+        found = CarbonSizes(unknown, unknown)
         if measured is not None:
             found = sizes_of(images, measured, settings, sums.images)
         _add(sums, images, sample_I, class_I, found, model, with_carbon)
@@ -228,7 +228,7 @@ def _add(
     images: pa.Table,
     sample_I: np.ndarray,
     class_I: np.ndarray,
-    sizes: Sizes,
+    sizes: CarbonSizes,
     model: CarbonModel,
     with_carbon: bool,
 ) -> None:

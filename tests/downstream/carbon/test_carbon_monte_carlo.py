@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from made_tables import BUBBLE, CLASSES, COPEPOD, DETRITUS, DIATOM, DINO, certain
 
 from aqqua.downstream.carbon.choose import choose
-from aqqua.downstream.carbon.monte_carlo import CarbonModel, Sizes, Uncertainty, drawn_classes, interval
+from aqqua.downstream.carbon.monte_carlo import CarbonModel, CarbonSizes, Uncertainty, drawn_classes, interval
 from aqqua.downstream.carbon.registry import load_registry
 
 DIATOM_N, DINO_N, COPEPOD_N, DETRITUS_N, BUBBLE_N = (
@@ -21,7 +21,7 @@ def model(allow=False, **values):
 
 def balls(volume_um3):
     volume = np.asarray(volume_um3, np.float64)
-    return Sizes(volume, np.pi / 4 * (6 * volume / np.pi) ** (2 / 3))
+    return CarbonSizes(volume, np.pi / 4 * (6 * volume / np.pi) ** (2 / 3))
 
 
 def keys(number):
@@ -45,7 +45,7 @@ def test_the_estimate_is_the_relation(number, volume, carbon):
 
 
 def test_dry_weight_becomes_carbon_by_the_middle_of_its_range():
-    got = model(allow=True).estimate(np.array([COPEPOD_N]), Sizes(np.array([1e9]), np.array([2e6])))
+    got = model(allow=True).estimate(np.array([COPEPOD_N]), CarbonSizes(np.array([1e9]), np.array([2e6])))
     assert got / 1e6 == pytest.approx(136.225 * 0.45, rel=5e-6)
 
 
@@ -83,7 +83,7 @@ def test_the_spread_of_size_and_of_relation():
 
 def test_dry_weight_to_carbon_is_drawn_over_its_range():
     both = model(allow=True, draws=2000, size_sd=0.0, relation_log10_sd=0.0)
-    draws = both.draw(keys(1), np.full((1, 2000), COPEPOD_N), Sizes(np.array([1e9]), np.array([1e6])))
+    draws = both.draw(keys(1), np.full((1, 2000), COPEPOD_N), CarbonSizes(np.array([1e9]), np.array([1e6])))
     share = draws / 45.25e6
     assert 0.4 <= share.min() < 0.405
     assert 0.495 < share.max() <= 0.5
@@ -107,13 +107,13 @@ def test_order_and_batch_make_no_difference():
     number, sizes = scores.argmax(axis=1), balls(np.geomspace(1e2, 1e6, 9))
     whole = some.draw(key, some.draw_classes(key, number, scores), sizes)
     back = slice(None, None, -1)
-    part = Sizes(sizes.volume_um3_I[back], sizes.area_um2_I[back])
+    part = CarbonSizes(sizes.volume_um3_I[back], sizes.area_um2_I[back])
     np.testing.assert_array_equal(
         some.draw(key[back], some.draw_classes(key[back], number[back], scores[back]), part)[back], whole
     )
     for i in range(9):
         one = slice(i, i + 1)
-        part = Sizes(sizes.volume_um3_I[one], sizes.area_um2_I[one])
+        part = CarbonSizes(sizes.volume_um3_I[one], sizes.area_um2_I[one])
         alone = some.draw(key[one], some.draw_classes(key[one], number[one], scores[one]), part)
         np.testing.assert_array_equal(alone[0], whole[i])
 
