@@ -132,11 +132,11 @@ def _contenders(parsed: argparse.Namespace) -> list[str]:
 
 def _prepared(parsed: argparse.Namespace, model: str) -> Any:
     """The suite and its data sets."""
-    from aqqua.evaluate.models import run_config
+    from aqqua.evaluate.models import path_in, run_config
     from aqqua.evaluate.suites.prepare import prepare
     from aqqua.evaluate.suites.suite import Suite
 
-    config = run_config(Path(model))
+    config = run_config(path_in(model))
     if parsed.suite is None:
         if parsed.holdout is not None and not 0 < parsed.holdout < 1:
             raise ValueError(

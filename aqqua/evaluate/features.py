@@ -5,7 +5,7 @@ A model sees each whole image once, undisturbed, at its native resolution, packe
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ class Embedder:
     views: ViewConfig
     pooling: Pooling = "cls"
     device: torch.device = _CPU
+    told_times: float = 1.0  # µm/px it is told, over the true; NaN: it is told that this is unknown
 
     @property
     def width(self) -> int:
@@ -70,7 +71,8 @@ class Embedder:
 
     def _forward(self, pack: Pack, block: Block) -> tuple[Features, Sequences]:
         pixels = [block.pixels(row) for row in pack.row_I.tolist()]
-        return pack_features(self.backbone, pack, pixels, self.device)
+        told = replace(pack, um_per_px_V=pack.um_per_px_V * np.float32(self.told_times))
+        return pack_features(self.backbone, told, pixels, self.device)
 
     def _pool(self, features: Features, sequences: Sequences) -> torch.Tensor:
         return pooled(features, sequences, self.pooling)

@@ -63,6 +63,11 @@ def save_embedder(embedder: Embedder, out: Path) -> None:
     save_model(out, embedder.backbone, embedder.backbone.config, about)
 
 
+def path_in(written: str) -> Path:
+    """Of a model that was asked for as PATH, or as PATH?options."""
+    return Path(written.partition("?")[0])
+
+
 def run_folder(path: Path) -> Path:
     """The folder of a run, or of the run of a checkpoint."""
     absolute = path.absolute()

@@ -237,14 +237,15 @@ def _held_share(contender: Contender) -> float | None:
         return None
     if (share := fine_tuned_holdout(contender)) is not None:
         return share
-    config = run_config(Path(contender.name))
+    config = run_config(contender.path)
     return None if config is None or config.init is not None else config.data.holdout
 
 
 def fine_tuned_holdout(contender: Contender) -> float | None:
     """Share of groups that fine-tuning held out, of the backbone in a classifier's folder; else None."""
-    about = Path(contender.name).with_name("classifier.json")
-    if not isinstance(contender, Native) or not about.is_file():
+    if not isinstance(contender, Native):
+        return None
+    if not (about := contender.path.with_name("classifier.json")).is_file():
         return None
     return float(json.loads(about.read_text(encoding="utf-8"))["facts"]["holdout"])
 

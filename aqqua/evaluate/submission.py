@@ -97,7 +97,7 @@ def _gpu_hours(contender: Contender) -> float | None:
     """Of a run's pretraining; None where nobody kept a ledger, as on a CPU, or of other people's models."""
     if not isinstance(contender, Native) or contender.kind != "aqqua":
         return None
-    sessions = read_sessions(run_folder(Path(contender.name)) / USAGE)
+    sessions = read_sessions(run_folder(contender.path) / USAGE)
     return sum(one.gpu_s for one in sessions.values()) / 3600 if sessions else None
 
 

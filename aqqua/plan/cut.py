@@ -51,7 +51,7 @@ def cut(u: np.ndarray, sizes: Sizes, patch_px: int, config: ViewConfig) -> Cut:
     along = np.abs(cos), np.abs(sin)
     if config.geometry == "square":
         sides_IS2 = _sides(area, height, width, *along, aspect)
-        grid, zoom_IS2 = _stretched(sides_IS2, patch_px, config)
+        grid, zoom_IS2 = stretched(sides_IS2, config.tokens_S2()[:, 1], patch_px, config)
         zoom = np.sqrt(zoom_IS2[..., 0] * zoom_IS2[..., 1])
     else:
         sides_IS2 = _sides(area, height, width, *along, _chords(height, width, *along) * aspect)
@@ -104,14 +104,16 @@ def _sides(
     return np.stack([side_v, side_u], axis=-1)
 
 
-def _stretched(sides: np.ndarray, patch_px: int, config: ViewConfig) -> tuple[np.ndarray, np.ndarray]:
+def stretched(
+    sides: np.ndarray, cap: np.ndarray, patch_px: int, config: ViewConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """The square grid of each view, and the zoom along its columns and rows that stretches the sides to it.
 
     A side is at least 1 px and at most what max_reduce brings to the square; the rest is cut off. Where
     RandomResizedCrop tries ten sizes and falls back to the whole image, `_sides` shortens the one that is
     too long.
     """
-    square = np.sqrt(config.tokens_S2()[:, 1].astype(np.float64))
+    square = np.floor(np.sqrt(cap.astype(np.float64)))
     square_px = (square * patch_px)[:, None]
     bounded = np.minimum(np.maximum(sides, 1.0), square_px * config.max_reduce)
     grid = np.broadcast_to(square[:, None], sides.shape)

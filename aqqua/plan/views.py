@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int32, UInt64
 
 from aqqua import _core
 from aqqua.plan.colour import colour_matrix, coloured, hues, quarter_turn
-from aqqua.plan.cut import QUANTILES, affine, bounded_zoom, cut, directions, log_uniform, snap
+from aqqua.plan.cut import QUANTILES, affine, bounded_zoom, cut, directions, log_uniform, snap, stretched
 from aqqua.plan.footprint import footprint_sigma
 from aqqua.plan.philox import Purpose, between, require_seed, uniforms
 from aqqua.plan.specks import draw_specks
@@ -231,7 +231,8 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
     """One undisturbed view of each whole image: for embedding and evaluation.
 
     The image is centred on a grid of whole patches, its margin filled with its background; the
-    same floor, cap and relabelling of µm/px as in training.
+    same floor, cap and relabelling of µm/px as in training. Where geometry is square the image is stretched
+    to a square of max_tokens, as training stretched its crops.
 
     Raises:
         ValueError: a side is 0, a µm/px is neither unknown (NaN) nor 1e-30 to 1e30, bits are not 8 or 16, or
@@ -240,14 +241,11 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
     _require_plannable("whole_views", sizes, np.zeros(len(sizes), np.uint64), patch_px)
     sides = np.stack([sizes.height, sizes.width], axis=-1).astype(np.float64)[:, None, :]
     one = np.ones(sides.shape[:2])
-    floor, cap = one * min_tokens, one * max_tokens
-    zoom = bounded_zoom(one, sides, floor, cap, patch_px, config)
-    exact = sides * zoom[..., None] / patch_px
-    grid = np.ceil(exact - 0.25)  # a quarter of a patch may fall off the rim: it is background
-    grid = snap(grid, cap)
-    # Where ceil passed the cap, the whole image still has to fit.
-    zoom = np.minimum(zoom, ((grid + 0.5) * patch_px / sides).min(axis=-1))
-    both = np.stack([zoom, zoom], axis=-1)
+    if config.geometry == "square":
+        grid, zoom_IS2 = stretched(sides, np.array([max_tokens]), patch_px, config)
+    else:
+        grid, zoom_IS2 = _whole_native(sides, min_tokens, max_tokens, patch_px, config)
+    zoom = np.sqrt(zoom_IS2[..., 0] * zoom_IS2[..., 1])
     background_IC = _background(sizes)
     level = 0.0 if config.subtract_background else background_IC[:, None, :] - config.mean
     scale = one / config.std
@@ -255,7 +253,7 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
     return Views(
         grid_IS2=grid.astype(np.int32),
         map_IS23=affine(
-            grid * patch_px, both, one, one * 0, one, sides[..., 1] / 2, sides[..., 0] / 2
+            grid * patch_px, zoom_IS2, one, one * 0, one, sides[..., 1] / 2, sides[..., 0] / 2
         ).astype(np.float32),
         um_per_px_IS=(sizes.um_per_px[:, None] / zoom).astype(np.float32),
         sigma_IS=footprint_sigma(one * 0, zoom).astype(np.float32),
@@ -266,3 +264,17 @@ def whole_views(sizes: Sizes, patch_px: int, max_tokens: int, min_tokens: int, c
         colour_IS33=np.broadcast_to(np.eye(3, dtype=np.float32), (count, 1, 3, 3)).copy(),
         fold_ISC=np.full((count, 1, 3), NO_FOLD, np.float32),
     )
+
+
+def _whole_native(
+    sides: np.ndarray, min_tokens: int, max_tokens: int, patch_px: int, config: ViewConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grid and zoom of whole images whose shape is kept."""
+    one = np.ones(sides.shape[:2])
+    floor, cap = one * min_tokens, one * max_tokens
+    zoom = bounded_zoom(one, sides, floor, cap, patch_px, config)
+    # A quarter of a patch may fall off the rim: it is background.
+    grid = snap(np.ceil(sides * zoom[..., None] / patch_px - 0.25), cap)
+    # Where ceil passed the cap, the whole image still has to fit.
+    zoom = np.minimum(zoom, ((grid + 0.5) * patch_px / sides).min(axis=-1))
+    return grid, np.stack([zoom, zoom], axis=-1)

@@ -88,3 +88,11 @@ def test_fingerprint_follows_the_weights(backbone):
     assert fingerprint(other) != fingerprint(backbone)
     other.load_state_dict(backbone.state_dict())
     assert fingerprint(other) == fingerprint(backbone)
+
+
+def test_features_follow_the_scale_that_is_told(dataset, backbone):
+    true, twice, hidden = (Embedder(backbone, ViewConfig(), told_times=t)(dataset, 0) for t in (1, 2, np.nan))
+    known_I = np.isfinite(dataset.sizes(0).um_per_px)
+    assert known_I.any()
+    assert (np.abs(twice - true).max(axis=1) > 1e-4)[known_I].all()
+    assert (np.abs(hidden - true).max(axis=1) > 1e-4)[known_I].all()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from made_sizes import isiis_like, sizes
 from made_views import SIDES, zoom
@@ -74,3 +74,21 @@ def test_a_whole_view_keeps_the_scale_between_floor_and_cap():
     np.testing.assert_allclose(views.um_per_px_IS[kept, 0], 59, rtol=1e-6)
     np.testing.assert_array_equal(views.sigma_IS[kept], 0)
     assert (views.patches_IS() <= 256).all()
+
+
+@given(SIDES)
+@settings(max_examples=50, deadline=None)
+def test_a_whole_view_of_square_views_is_stretched_to_the_square(sides):
+    images = sizes(*sides)
+    config = ViewConfig(augmentation="dinov2")
+    assume(max(sides) <= 224 * config.max_reduce)
+    views = whole_views(images, 14, 256, 16, config)
+    assert views.grid_IS2[0, 0].tolist() == [16, 16]
+    linear, shift = views.map_IS23[0, 0, :, :2], views.map_IS23[0, 0, :, 2]
+    assert linear[0, 1] == linear[1, 0] == 0
+    far = linear @ np.array([224.0, 224.0]) + shift
+    width_height = np.array([images.width[0], images.height[0]], float)
+    np.testing.assert_allclose(shift, 0, atol=1e-3 * width_height.max())
+    np.testing.assert_allclose(far, width_height, rtol=1e-3)
+    area_zoom = 224**2 / np.prod(width_height)
+    np.testing.assert_allclose(views.um_per_px_IS[0, 0] ** 2, images.um_per_px[0] ** 2 / area_zoom, rtol=1e-4)

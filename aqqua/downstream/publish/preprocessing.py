@@ -4,6 +4,7 @@ The rule itself is aqqua.plan.views.whole_views with aqqua.render.reference; thi
 Test: tests/downstream/publish/test_preprocessing.py.
 """
 
+import math
 from typing import Any
 
 from aqqua.model.config import ModelConfig
@@ -34,13 +35,24 @@ def steps(config: ModelConfig, views: ViewConfig) -> list[str]:
     return [
         f"Read the pixels as acquired and divide by 255 (8 bit) or 65535 (16 bit); make {colour}.",
         "Find the background: the lower median of the outermost border pixels, per channel.",
-        f"Keep the native resolution if the image takes {views.min_tokens[0]} to {views.max_tokens[0]} "
-        f"patches of "
-        f"{config.patch_px} px; else resize it, both sides by one factor z (1/{views.max_reduce:g} to "
-        f"{views.max_magnify:g}), and divide its um/px by z. "
-        "Nothing is stretched to a square.",
-        f"Centre it on whole patches, ceil(side / {config.patch_px} - 0.25) of them per side, the margin "
-        f"filled with "
-        "the background.",
+        *_shape(config, views),
         f"Per value v: (v - background) / {views.std:g} + {level}.",
+    ]
+
+
+def _shape(config: ModelConfig, views: ViewConfig) -> list[str]:
+    """What becomes of its height and width."""
+    least, most, patch_px = views.min_tokens[0], views.max_tokens[0], config.patch_px
+    if views.geometry == "square":
+        side_px = math.isqrt(most) * patch_px
+        return [
+            f"Stretch it to {side_px} x {side_px} pixels; divide its um/px by the square root of both zooms' "
+            "product."
+        ]
+    return [
+        f"Keep the native resolution if the image takes {least} to {most} patches of {patch_px} px; else "
+        f"resize it, both sides by one factor z (1/{views.max_reduce:g} to {views.max_magnify:g}), and "
+        "divide its um/px by z. Nothing is stretched to a square.",
+        f"Centre it on whole patches, ceil(side / {patch_px} - 0.25) of them per side, the margin filled "
+        "with the background.",
     ]

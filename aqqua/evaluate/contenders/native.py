@@ -4,8 +4,10 @@ Test: tests/evaluate/contenders/test_contenders_native.py.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -14,6 +16,7 @@ from aqqua.cost.flops import backbone_flops
 from aqqua.cost.tokens import role_of
 from aqqua.evaluate.contenders.contender import Facts, arithmetic
 from aqqua.evaluate.features import Embedder, fingerprint
+from aqqua.evaluate.models import path_in
 from aqqua.plan.views import whole_views
 from aqqua.store.read import Dataset
 from aqqua.store.sizes import Sizes
@@ -27,6 +30,11 @@ class Native:
     name: str
     kind: str = "aqqua"  # or untrained
 
+    @property
+    def path(self) -> Path:
+        """Where it came from."""
+        return path_in(self.name)
+
     @cached_property
     def facts(self) -> Facts:
         """See Facts."""
@@ -34,6 +42,7 @@ class Native:
         settings = {
             "pooling": self.embedder.pooling,
             "arithmetic": arithmetic(self.embedder.device),
+            **({} if self.embedder.told_times == 1 else {"told_times": str(self.embedder.told_times)}),
             "model": backbone.config.for_any_machine().model_dump(mode="json"),
             "views": views.model_dump(mode="json"),
         }
@@ -41,11 +50,24 @@ class Native:
             kind=self.kind,
             sha256=fingerprint(backbone),
             parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-            input=f"native resolution, {views.min_tokens[0]} to {views.max_tokens[0]} patches of "
-            f"{backbone.config.patch_px} px, µm/px {'told' if backbone.config.scale_token else 'not told'}",
+            input=self._input,
             width=self.embedder.width,
             settings=json.dumps(settings, sort_keys=True),
         )
+
+    @property
+    def _input(self) -> str:
+        config, views, times = self.embedder.backbone.config, self.embedder.views, self.embedder.told_times
+        least, most = views.min_tokens[0], views.max_tokens[0]
+        shape = f"native resolution, {least} to {most} patches"
+        if views.geometry == "square":
+            shape = f"stretched to a square of {most} patches"
+        told = "told"
+        if math.isnan(times) or not (config.scale_token or config.position in ("gsd", "rope_physical")):
+            told = "not told"
+        elif times != 1:
+            told = f"told wrong, times {times:g}"
+        return f"{shape} of {config.patch_px} px, µm/px {told}"
 
     def __call__(self, dataset: Dataset, number: int) -> Float32[np.ndarray, "I D"]:
         """See Contender."""

@@ -1,6 +1,8 @@
 """From what was asked for on the command line to a contender.
 
     PATH                                a run, one of its checkpoints, or an exported .safetensors file
+    PATH?um_per_px=x2                   the same, told a wrong scale: twice the true one
+    PATH?um_per_px=unknown              the same, not told the scale
     untrained:PATH                      the same architecture with fresh weights
     timm:NAME                           a model of timm whose weights were fetched before
     timm:NAME?weights=FILE.safetensors  with these weights
@@ -12,6 +14,9 @@ timm and hf take `size=PX` and `stretch=yes` after a question mark, joined by &.
 Test: tests/evaluate/contenders/test_opening.py.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,7 +30,7 @@ from aqqua.evaluate.contenders.native import Native
 from aqqua.evaluate.contenders.pixels import Pixels
 from aqqua.evaluate.contenders.timm_model import TimmAsked, open_timm
 from aqqua.evaluate.features import Pooling
-from aqqua.evaluate.models import load_embedder, run_config, untrained
+from aqqua.evaluate.models import load_embedder, path_in, run_config, untrained
 
 BASELINES: dict[str, type[Pixels | Handcrafted]] = {"pixels": Pixels, "handcrafted": Handcrafted}
 
@@ -47,7 +52,8 @@ def open_contender(spec: str, pooling: Pooling = "cls", device: torch.device | N
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in ("untrained", "timm", "hf"):
-        return Native(load_embedder(Path(spec), pooling, device), spec)
+        told_times = _options(spec, spec.partition("?")[2], ("um_per_px",)).get("um_per_px", 1.0)
+        return Native(replace(load_embedder(path_in(spec), pooling, device), told_times=told_times), spec)
     if not rest:
         raise ValueError(f"contender: something must follow {kind}:, got nothing; give a path or a name")
     if kind == "untrained":
@@ -72,18 +78,43 @@ def _options(spec: str, query: str, allowed: tuple[str, ...]) -> dict[str, Any]:
     """What stands after the question mark, checked."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-        unknown = [key for key in given if key not in allowed]
-        size = int(given.get("size", 1))
-        if unknown or size < 1 or given.get("stretch", "yes") != "yes":
-            raise ValueError("an option that is not known, or a value it cannot have")
+        if unknown := [key for key in given if key not in allowed]:
+            raise ValueError(f"{unknown[0]} is none of them")
+        return {key: _READERS[key](value) for key, value in given.items()}
     except ValueError as error:
+        examples = " or ".join(_EXAMPLES[key] for key in allowed)
         raise ValueError(
-            f"contender: options must be of {', '.join(allowed)} (size in pixels, stretch=yes), got {spec!r}"
-            "; write for example ?size=224&stretch=yes"
+            f"contender: options must be of {', '.join(allowed)}, got {spec!r} ({error}); write for example "
+            f"{examples}"
         ) from error
-    made: dict[str, Any] = {"stretch": True} if "stretch" in given else {}
-    if "size" in given:
-        made["size"] = size
-    if "weights" in given:
-        made["weights"] = Path(given["weights"])
-    return made
+
+
+def _size_px(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise ValueError("size must be pixels")
+    return int(value)
+
+
+def _yes(value: str) -> bool:
+    if value != "yes":
+        raise ValueError("stretch must be yes")
+    return True
+
+
+def _told_times(value: str) -> float:
+    """x2 -> 2.0; unknown -> NaN."""
+    if value == "unknown":
+        return math.nan
+    times = float(value.removeprefix("x")) if value.startswith("x") else math.nan
+    if not 1e-6 <= times <= 1e6:
+        raise ValueError("um_per_px must be unknown, or x and a factor")
+    return times
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "size": _size_px, "stretch": _yes, "weights": Path, "um_per_px": _told_times,
+}  # fmt: skip
+_EXAMPLES = {
+    "size": "?size=224", "stretch": "?stretch=yes", "weights": "?weights=FILE.safetensors",
+    "um_per_px": "?um_per_px=unknown or ?um_per_px=x2",
+}  # fmt: skip

@@ -29,6 +29,17 @@ def test_a_run_its_export_and_its_untrained_twin(tiny_run, sample_dataset, tmp_p
     assert fresh.flops(dataset.sizes(0)) == run.flops(dataset.sizes(0))
 
 
+def test_a_run_that_is_told_another_scale(tiny_run):
+    true, twice, hidden = (
+        open_contender(f"{tiny_run}{told}", "cls", CPU)
+        for told in ("", "?um_per_px=x2", "?um_per_px=unknown")
+    )
+    assert len({contender.facts.key for contender in (true, twice, hidden)}) == 3
+    assert true.facts.sha256 == twice.facts.sha256 == hidden.facts.sha256
+    assert twice.facts.input.endswith("µm/px told wrong, times 2")
+    assert hidden.facts.input.endswith("µm/px not told")
+
+
 @pytest.mark.parametrize("spec", ["pixels", "handcrafted"])
 def test_baselines(spec):
     contender = open_contender(spec)
@@ -40,6 +51,8 @@ def test_baselines(spec):
     [
         ("absent", "the path must exist"),
         ("untrained:absent", "the path must exist"),
+        ("absent?um_per_px=2", "options must be of um_per_px, got .*unknown, or x and a factor"),
+        ("absent?um_per_px=xinf", "unknown, or x and a factor"),
         ("timm:", "something must follow timm:"),
         ("hf:", "something must follow hf:"),
         ("timm:vit_tiny_patch16_224?sise=3", "options must be of weights, size, stretch"),
