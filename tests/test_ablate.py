@@ -1,0 +1,187 @@
+"""A grid of small trainings: equal compute, what is there is not made again, figures paired by seed."""
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from scipy import stats
+
+from aqqua.cost.plan import Question, make_plan
+
+FOLDER = Path(__file__).parents[1] / "bench" / "ablate"
+NAMES = ("ablate", "cell", "differences", "grid", "table")
+SMALL = [
+    "model={width: 32, layers: 2, heads: 2, patch_px: 14}", "data.pack_tokens=1024", "data.lanes=1",
+    "objective.head={hidden: 64, bottleneck: 16, prototypes: 64}", "train.tensorboard=false",
+    "views.locals=2",
+]  # fmt: skip
+SQUARE = ["views={augmentation: dinov2, locals: 2, max_tokens: [64, 16]}"]
+GRID = {
+    "name": "small", "question": "Does it run?", "base": "configs/sample.yaml", "dataset": "dataset",
+    "overrides": SMALL, "compute_tflop": 0.004, "seeds": [0, 1], "arms": {"native": [], "square": SQUARE},
+    "against": "native", "judged": [{"suite": "sample", "data": {"sample": "dataset"}}], "told": ["x2"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """The scripts, by their names; none of them stays."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        for name in NAMES:
+            patch.delitem(sys.modules, name, raising=False)
+        yield {name: importlib.import_module(name) for name in NAMES}
+        for name in NAMES:
+            sys.modules.pop(name, None)
+
+
+def grid_file(folder: Path, **changes: object) -> Path:
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump({**GRID, **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(modules, sample_dataset, tmp_path_factory) -> tuple[Path, Path]:
+    """A grid's file, and its work, done once."""
+    folder = tmp_path_factory.mktemp("ablate")
+    (folder / "data").mkdir()
+    (folder / "data" / "dataset").symlink_to(sample_dataset)
+    path = grid_file(folder)
+    ended = modules["ablate"].main(
+        [str(path), "--data", str(folder / "data"), "--work", str(folder / "work")]
+    )
+    assert ended == 0
+    return path, folder / "work" / "small"
+
+
+def test_every_run_has_a_file_and_the_same_operations(ran):
+    rows = [json.loads(path.read_text()) for path in sorted(ran[1].glob("*.json"))]
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        ("native", 0), ("native", 1), ("square", 0), ("square", 1)
+    ]  # fmt: skip
+    assert len({row["images"] for row in rows}) > 1
+    for row in rows:
+        step = row["images"] / row["steps"] * row["gflop_per_image"] / 1e3
+        assert row["tflop"] == pytest.approx(GRID["compute_tflop"], abs=2 * step)
+        figures = row["scores"]["sample/sample"]
+        assert set(figures) == {"true", "x2"}
+        assert 0 <= figures["true"]["kNN k=20"]["macro_f1"]["value"] <= 1
+
+
+def test_operations_of_an_image_are_those_of_the_cost_model(ran, sample_dataset):
+    row = json.loads((ran[1] / "square--seed1.json").read_text())
+    config = FOLDER.parents[1] / GRID["base"]
+    plan = make_plan(Question(config, (*SMALL, *SQUARE, f"data.path={sample_dataset}")))
+    assert row["gflop_per_image"] == pytest.approx(plan.native.work.flops.total / 1e9)
+
+
+def test_what_is_there_is_not_made_again(modules, ran, monkeypatch, capsys):
+    def never(*_: object) -> None:
+        raise AssertionError("run again")
+
+    monkeypatch.setattr(modules["cell"], "verb", never)
+    path, work = ran
+    assert modules["ablate"].main([str(path), "--data", str(work), "--work", str(work.parent)]) == 0
+    shown = capsys.readouterr().out
+    assert "4 of 4 runs, each of 0.004 TFLOP" in shown
+    assert re.search(
+        r"\| square, µm/px told: x2 \| 0\.\d{3} \(.* to .*\) \| [+-]0\.\d{3} \(.*\) \| 2 \|", shown
+    )
+    assert (work / "small.md").read_text() == shown
+    assert "square: sample/sample" in (work / "small.svg").read_text()
+
+
+def test_a_run_that_was_cut_off_goes_on_and_no_other_starts_after_the_time(
+    modules, ran, tmp_path, monkeypatch
+):
+    words: list[str] = []
+    monkeypatch.setattr(modules["cell"], "verb", lambda _log, *said: words.append(said[0]))
+    path, work = ran
+    again = tmp_path / "small"
+    again.mkdir()
+    (again / "native--seed0.json").write_bytes((work / "native--seed0.json").read_bytes())
+    arguments = [str(path), "--data", str(path.parent / "data"), "--work", str(tmp_path), "--minutes", "0"]
+    assert modules["ablate"].main(arguments) == 0
+    assert words == []
+
+
+def test_a_run_of_other_settings_is_not_taken_for_the_grid_s(modules, ran, tmp_path):
+    path = grid_file(tmp_path, overrides=[*SMALL, "optim.lr=0.001"])
+    with pytest.raises(ValueError, match=r"native--seed0\.json: must be of the grid's settings"):
+        modules["ablate"].main([str(path), "--work", str(ran[1].parent)])
+
+
+def test_what_fails_is_told_and_the_others_go_on(modules, tmp_path, sample_dataset, capsys):
+    (tmp_path / "dataset").symlink_to(sample_dataset)
+    path = grid_file(tmp_path, arms={"native": ["model.wdith=3"]}, seeds=[0])
+    assert modules["ablate"].main([str(path), "--data", str(tmp_path), "--work", str(tmp_path / "w")]) == 1
+    assert "native--seed0: " in (said := capsys.readouterr().err)
+    assert "wdith" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"against": "fixed"}, "against must be one of the arms"),
+        ({"seeds": [1, 1]}, "seeds must differ"),
+        ({"arms": {"a b": []}, "against": "a b"}, "names of arms must be"),
+        ({"base": "configs/none.yaml"}, "base must be a config of the project"),
+        ({"compute": 3}, "Extra inputs"),
+    ],
+)
+def test_grids_that_are_none(modules, tmp_path, changes, said):
+    with pytest.raises(ValueError, match=said):
+        modules["grid"].read_grid(grid_file(tmp_path, **changes))
+
+
+def test_too_little_compute_for_a_step_is_said(modules, tmp_path, sample_dataset):
+    (tmp_path / "dataset").symlink_to(sample_dataset)
+    grid = modules["grid"].read_grid(grid_file(tmp_path, compute_tflop=1e-6))
+    with pytest.raises(ValueError, match="must be good for a step"):
+        modules["cell"].images_of(grid, modules["grid"].cells_of(grid)[0], tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "grids").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_project_s_grids(modules, path):
+    grid = modules["grid"].read_grid(path)
+    assert grid.name == path.stem
+    assert len(grid.seeds) >= 3
+
+
+def row(arm: str, seed: int, **suites: float) -> dict[str, object]:
+    scores = {
+        suite: {"true": {"kNN k=20": {"macro_f1": {"value": value}}}} for suite, value in suites.items()
+    }
+    return {"arm": arm, "seed": seed, "scores": scores}
+
+
+def test_means_and_gains_over_seeds(modules):
+    differences: ModuleType = modules["differences"]
+    ours, theirs = [0.5, 0.54, 0.49], [0.4, 0.43, 0.42]
+    rows = [row("a", seed, x=value, y=value + 0.1) for seed, value in enumerate(ours)]
+    rows += [row("b", seed, x=value, y=value) for seed, value in enumerate(theirs)]
+    figures = differences.figures_of(rows, "kNN k=20", "macro_f1")
+    assert [suite for suite, _ in figures] == [differences.ALL, "x", "y"]
+    found = differences.gain(figures["x", "true"], "a", figures["x", "true"], "b")
+    by_scipy = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((by_scipy.low, by_scipy.high))
+    assert found.value == pytest.approx(0.28 / 3)
+    of_all = differences.gain(figures[differences.ALL, "true"], "a", figures[differences.ALL, "true"], "b")
+    assert of_all.value == pytest.approx(0.28 / 3 + 0.05)
+
+
+def test_only_seeds_that_both_have_are_paired_and_one_has_no_interval(modules):
+    differences = modules["differences"]
+    rows = [row("a", 0, x=0.5), row("a", 1, x=0.9), row("b", 0, x=0.4)]
+    by_run = differences.figures_of(rows, "kNN k=20", "macro_f1")["x", "true"]
+    found = differences.gain(by_run, "a", by_run, "b")
+    assert (found.value, found.low, found.seeds) == (pytest.approx(0.1), None, 1)
+    assert differences.gain(by_run, "a", by_run, "c") is None
+    with pytest.raises(ValueError, match="must have macro_f1 of 'logistic'"):
+        differences.figures_of(rows, "logistic", "macro_f1")
