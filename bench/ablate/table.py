@@ -90,7 +90,7 @@ def picture(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for number, (name, one) in enumerate(gains):
         parts += _drawn(name, one, TOP_PX + ROW_PX * (number + 0.5), x)
-    for value in (low + margin, 0.0, high - margin):
+    for value in sorted({low + margin, 0.0, high - margin}):  # one of the ends may be no gain
         parts.append(
             f'<text x="{x(value):.1f}" y="{height - 16}" text-anchor="middle" fill="#555">{value:+.3f}</text>'
         )
