@@ -20,7 +20,7 @@ DEMO_ARGS   ?=
 MARKER      := .aqqua-demo
 DEMO_MADE   := ocean dataset run scores.json embeddings.parquet
 
-.PHONY: demo demo-folder test check shapes sanitize reliability format clean
+.PHONY: demo demo-folder test check shapes sanitize reliability bench bench-gate format clean
 
 demo: demo-folder $(VENV)/.runtime
 	mkdir -p "$(DEMO)"
@@ -77,6 +77,17 @@ sanitize: $(VENV)/.dev
 # What a run survives, in full (minutes); a short form of it is in `make test`. Writes docs/reliability.md.
 reliability: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reliability -m reliability $(PYTEST_ARGS)
+
+# Every benchmark that this machine can run, an hour or less; rows go to bench/results. See docs/performance.md.
+#   make bench BENCH_ARGS="--quick"                                a few minutes, rows are not kept
+#   make bench BENCH_ARGS="--dataset isiis --input isiis-ndsb.zip"
+BENCH_ARGS ?=
+bench: $(VENV)/.dev
+	$(BIN)/python bench/all.py $(BENCH_ARGS)
+
+# Refuses what has become slower beside its peers: half a minute, on any CPU.
+bench-gate: $(VENV)/.dev
+	$(BIN)/python bench/gate.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

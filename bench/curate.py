@@ -76,7 +76,7 @@ def main() -> None:
         packages = ["torch", "scikit-learn", *(["faiss-cpu"] if faiss else [])]
     for name, value in result.items():
         for line in value if isinstance(value, list) else [value]:
-            print(f"{name:16} {line}")  # noqa: T201
+            print(f"{name:16} {line}")
     append_result("curate", {**result, **machine(*packages)})
 
 

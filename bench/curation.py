@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from targets import load_targets
+
 Row = Mapping[str, Any]
 Table = tuple[str, tuple[str, ...], list[tuple[object, ...]]]  # a sentence, the head, the body
-COPIES_BAR, BALANCE_BAR, RESIDENT_BAR_MB = 0.99, 2.0, 4000
-LEAST_VECTORS = 10**8  # of the bar of memory
+TARGETS = load_targets()
 
 
 def tables(folder: Path) -> Iterator[Table]:
@@ -33,6 +34,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():  # not measured yet
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _met(name: str, value: float | None) -> str:
+    """A cell: whether a figure reaches the goal of a target; empty where it is not held against it."""
+    return "" if value is None else "yes" if TARGETS[name].met(value) else "**no**"
 
 
 def _made(row: Row) -> str:
@@ -67,18 +73,18 @@ def _times(one: Row) -> tuple[str, str]:
 
 
 def _large(row: Row) -> Table:
-    met = row["peak_resident_mb"] < RESIDENT_BAR_MB and row["vectors"] >= LEAST_VECTORS
+    target = TARGETS["clusters_memory"]
     seconds = " + ".join(f"{row[f'{name}_s']:g}" for name in ("train", "assign"))
     body = [
         (
             f"{row['vectors']:,} × {row['width']}", f"{row['clusters']:,}", f"{row['sampled']:,}",
             f"{row['peak_resident_mb']:,} MB", seconds, f"{row['assign_vectors_s']:,}",
-            f"{row['purity']:.3f}", "yes" if met else "**no**",
+            f"{row['purity']:.3f}", _met("clusters_memory", target.value(row)),
         )
     ]  # fmt: skip
     head = ("vectors", "clusters", "trained on", "peak resident", "train + assign, s", "vectors/s", "purity",
-            "bar met")  # fmt: skip
-    sentence = f"Bar: 10⁸ vectors of 64 numbers clustered in less than 4 GB ({_made(row)})."
+            "goal met")  # fmt: skip
+    sentence = f"{target.what} in {target.in_words()} ({_made(row)})."
     return sentence, head, body
 
 
@@ -88,16 +94,16 @@ def _copies(rows: list[Row]) -> Table:
         (
             one["dataset"], f"{one['images']:,}", one["of_each"],
             *(f"{one['found'][kind]:.3f}" for kind in kinds), one["natural_pairs"],
-            "yes" if min(one["found"].values()) >= COPIES_BAR else "**no**",
+            _met("copies_found", min(one["found"].values())),
         )
         for one in rows
     ]  # fmt: skip
     commands = "; ".join(dict.fromkeys(_made(one["of"]) for one in rows))
     sentence = (
-        f"Planted copies found among real images, all in one group; bar {COPIES_BAR:.0%} of each kind, 0.1 % "
-        f"false pairs ({commands})."
+        f"Planted copies found among real images, all in one group; goal {TARGETS['copies_found'].goal:.0%} "
+        f"of each kind, 0.1 % false pairs ({commands})."
     )
-    return sentence, ("set", "images", "copies of each kind", *kinds, "other pairs", "bar met"), body
+    return sentence, ("set", "images", "copies of each kind", *kinds, "other pairs", "goal met"), body
 
 
 def _whole(one: Row) -> Table:
@@ -113,16 +119,16 @@ def _balance(rows: list[Row]) -> Table:
             row["mix"], name, one["uniform"], one["weighted"], f"{one['ratio']:.2f}",
             "{:.2f}–{:.2f}".format(*one["ratio_95"]),
             f"{one['five_largest_uniform']:.0%} → {one['five_largest_weighted']:.0%}",
-            ("yes" if one["ratio"] >= BALANCE_BAR else "**no**") if row["mix"] == "natural" else "",
+            _met("balance", one["ratio"] if row["mix"] == "natural" else None),
         )
         for row in rows
         for name, one in row["of"].items()
     ]  # fmt: skip
-    head = ("mix", "embeddings", "uniform", "weighted", "ratio", "95 %", "five largest classes", "bar met")
+    head = ("mix", "embeddings", "uniform", "weighted", "ratio", "95 %", "five largest classes", "goal met")
     commands = "; ".join(_made(row) for row in rows)
     return (
-        f"Effective number of classes (e to the entropy) under the weights, made without labels; bar "
-        f"{BALANCE_BAR:g} × uniform at natural imbalance ({commands}).",
+        f"Effective number of classes (e to the entropy) under the weights, made without labels; goal "
+        f"{TARGETS['balance'].in_words()} at natural imbalance ({commands}).",
         head,
         body,
     )

@@ -184,7 +184,7 @@ def measure(folder: Path, dataset: Dataset, given: argparse.Namespace) -> dict[s
 
 def report(row: dict[str, object], given: argparse.Namespace) -> None:
     for name, value in row.items():
-        print(f"{name:20}{value}")  # noqa: T201
+        print(f"{name:20}{value}")
     about = {"points": given.points, "width": given.width, "landmarks": min(given.landmarks, given.points)}
     append_result("explore", {**machine("torch", "umap-learn", "numba"), **about, **row})
 

@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "kernels"), str(HERE / "data"), str(HERE.parent)]
 
 from clock import Call, time_in_turn  # noqa: E402
-from measure import machine  # noqa: E402
+from measure import RESULTS, machine  # noqa: E402
 
 # Share of the time of each op's cases, in order of worth; the whole step last, as it costs most to compile.
 SHARES = {
@@ -60,15 +60,15 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{about['date'].replace(':', '')}-{about['commit'][:12]}-{int(time.time())}.jsonl"
     path.write_text(json.dumps({"kind": "environment", **about, **limits}) + "\n", encoding="utf-8")
-    print(f"{about['device']}: copy {limits['copy_gb_s']} GB/s, product {limits['bf16_tflop_s']} TFLOP/s")  # noqa: T201
+    print(f"{about['device']}: copy {limits['copy_gb_s']} GB/s, product {limits['bf16_tflop_s']} TFLOP/s")
     for op in options.ops:
         share = SHARES[op] / sum(SHARES[name] for name in options.ops)
         seconds = min(share * options.budget_s, options.budget_s - (time.monotonic() - start))
         if problem := run_op(op, seconds, limits, path):
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": "not run", "op": op, "why": problem}) + "\n")
-            print(f"{op}: not run: {problem}", flush=True)  # noqa: T201
-    print(f"{time.monotonic() - start:.0f} s, written to {path}")  # noqa: T201
+            print(f"{op}: not run: {problem}", flush=True)
+    print(f"{time.monotonic() - start:.0f} s, written to {path}")
 
 
 def run_op(op: str, seconds: float, limits: Mapping[str, float], path: Path) -> str:
@@ -89,7 +89,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--ops", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--budget-s", type=float, default=420.0, help="of all cases together")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS.parent)
     return parser.parse_args()
 
 

@@ -36,7 +36,7 @@ def main() -> None:
         for row in rows_of(op, end, json.loads(limits)):
             file.write(json.dumps(row) + "\n")
             file.flush()
-            print(in_words(row), flush=True)  # noqa: T201
+            print(in_words(row), flush=True)
 
 
 def rows_of(op: str, end: float, limits: Mapping[str, float]) -> Iterator[dict[str, Any]]:

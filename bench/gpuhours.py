@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts = load_facts()
     works = {size: work_of(size, options.tokens, options.patch_px, options.registers) for size in PROTOTYPES}
     tokens = works["small"][0].tokens
-    print(f"{options.images:.3g} images, MFU {options.mfu:g}; {tokens.known}: {tokens.source}")  # noqa: T201
-    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))  # noqa: T201
+    print(f"{options.images:.3g} images, MFU {options.mfu:g}; {tokens.known}: {tokens.source}")
+    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     for size, (native, fixed) in works.items():
         cells = row(native, fixed, facts, options.images, options.mfu)
-        print(f"| {size} (K {PROTOTYPES[size]:,}) | " + " | ".join(cells) + " |")  # noqa: T201
+        print(f"| {size} (K {PROTOTYPES[size]:,}) | " + " | ".join(cells) + " |")
 
 
 def work_of(size: str, tokens: str, patch_px: int, registers: int) -> tuple[Workload, Workload]:

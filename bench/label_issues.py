@@ -54,7 +54,7 @@ def main() -> None:
     row = {how: judged(found, known, how) for how in ("any", "near")}
     for how, scores in row.items():
         for name, figures in scores.items():
-            print(f"{how:6}{name:20}{figures}")  # noqa: T201
+            print(f"{how:6}{name:20}{figures}")
     about = {"dataset": given.dataset.name, "images": len(known), "changed": CHANGED, "draws": DRAWS}
     append_result("label_issues", {**machine("scikit-learn"), **about, **row})
 

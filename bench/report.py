@@ -1,4 +1,4 @@
-"""Makes bench/README.md from the rows under bench/results.
+"""Makes bench/README.md and bench/plots from the rows under bench/results and bench/targets.toml.
 
     python bench/report.py
 
@@ -6,6 +6,7 @@ Of each benchmark the newest rows count: of one command, on one commit. Test: te
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from typing import Any
 import curation
 from choosing import choosing
 from data_path import Row, lines_of
+from plots import plots_of
+from targets import Point, State, Target, load_targets, newest, number
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+RUNS = "[0-9]*.jsonl"  # of bench/gpu.py: their names begin with the date
 FEWEST_ROUNDS = 50  # a median of fewer is marked
 
 HEAD = """# Benchmarks
@@ -24,6 +28,15 @@ Made by `python bench/report.py` from the rows under [results](results), which n
 and command of each figure. Ratios are of chains that took turns in one run; on a busy machine they hold,
 times do not. All on AMD EPYC, 2 cores; `isiis` is ISIIS of docs/isiis.md.
 """
+TARGETS_INTRO = """## Goals and gates
+
+From [targets.toml](targets.toml), the newest measurement of each: `make bench` measures, `make bench-gate`
+refuses a change whose ratio lies under a gate. How to read this page:
+[docs/performance.md](../docs/performance.md).
+"""
+PLOTS_INTRO = """Over commits, oldest first: dashed the goal, dotted the gate; a line for each machine.
+"""
+STATES: tuple[State, ...] = ("met", "missed", "under the gate", "not measured")
 GPU_INTRO = """## Kernels on a GPU
 
 `python bench/gpu.py` takes eight minutes at most: ceilings of the GPU, then each case: is it right, how long
@@ -41,12 +54,16 @@ per program, least to most of an op's launches. 80 is A100, 90 H100 and H200, 10
 
 def main() -> None:
     (HERE / "README.md").write_text(report(), encoding="utf-8")
+    (HERE / "plots").mkdir(exist_ok=True)
+    for name, drawing in plots_of(RESULTS).items():
+        (HERE / "plots" / name).write_text(drawing, encoding="utf-8")
 
 
 def report() -> str:
     """The page."""
     parts = [
         HEAD,
+        wanted(),
         "## Data path on a CPU\n",
         data_path(),
         choosing(RESULTS / "cpu"),
@@ -54,6 +71,27 @@ def report() -> str:
         on_gpus(),
     ]
     return "\n".join([*parts, OFFLINE_INTRO, compiled()])
+
+
+def wanted() -> str:
+    """Every target: goal, gate, and what became of it; then how the measured ones went over commits."""
+    judged = {name: (target, *newest(target, RESULTS)) for name, target in load_targets().items()}
+    counts = Counter(state for _, state, _ in judged.values())
+    counted = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    body = [_target_cells(name, *found) for name, found in judged.items()]
+    columns = ("name", "what", "goal", "gate", "beside", "measured", "", "on", "commit")
+    drawn = "".join(f"\n![{name}](plots/{name})\n" for name in plots_of(RESULTS))
+    return f"{TARGETS_INTRO}\n{counted}.\n\n{table(columns, body)}\n{PLOTS_INTRO}{drawn}"
+
+
+def _target_cells(name: str, target: Target, state: State, point: Point | None) -> tuple[str, ...]:
+    measured, machine, commit = ("", "", "") if point is None else (
+        number(point.value), point.machine, point.commit[:10]
+    )  # fmt: skip
+    gate = "" if target.gate is None else number(target.gate)
+    said = state if state in ("met", "not measured") else f"**{state}**"
+    device = machine or ("a GPU" if target.device == "gpu" else "")
+    return (f"`{name}`", target.what, target.in_words(), gate, target.peer, measured, said, device, commit)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -66,13 +104,18 @@ def table(head: Sequence[str], body: Iterable[Sequence[object]]) -> str:
 
 
 def data_path() -> str:
-    """What each part does, its bar, and who else did what in the same run."""
-    met = {True: "yes", False: "**no**", None: ""}
-    body = [
-        (*line[:4], met[line.met], f"`{line.row.get('command', 'ingest.py')}`", line.row["commit"][:10])
-        for line in lines_of(RESULTS / "cpu")
-    ]
-    columns = ("part", "bar", "measured", "beside it, in the same run", "bar met", "bench/data", "commit")
+    """What each part does, its goal, and who else did what in the same run."""
+    targets = load_targets()
+    body = []
+    for line in lines_of(RESULTS / "cpu"):
+        wanted = [targets[name] for name in line.targets]
+        met = [target.met(value) for target in wanted if (value := target.value(line.row)) is not None]
+        goals = "; ".join(target.in_words() for target in wanted)
+        verdict = "" if not wanted else "yes" if len(met) == len(wanted) and all(met) else "**no**"
+        made_by = f"`{line.row.get('command', 'ingest.py')}`"
+        cells = (line.part, goals, line.measured, line.beside, verdict, made_by, line.row["commit"][:10])
+        body.append(cells)
+    columns = ("part", "goal", "measured", "beside it, in the same run", "goal met", "bench/data", "commit")
     return table(columns, body)
 
 
@@ -86,12 +129,12 @@ def curated() -> str:
 
 def on_gpus() -> str:
     """The newest run on each GPU."""
-    runs = [max(folder.glob("*.jsonl")) for folder in sorted(RESULTS.iterdir()) if _is_gpu(folder)]
+    runs = [max(folder.glob(RUNS)) for folder in sorted(RESULTS.iterdir()) if _is_gpu(folder)]
     return "\n".join(map(one_gpu, runs)) if runs else NO_GPU
 
 
 def _is_gpu(folder: Path) -> bool:
-    return folder.is_dir() and folder.name != "cpu" and any(folder.glob("*.jsonl"))
+    return folder.is_dir() and folder.name != "cpu" and any(folder.glob(RUNS))
 
 
 def one_gpu(path: Path) -> str:

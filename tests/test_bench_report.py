@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,13 +14,46 @@ BENCH = Path(__file__).parents[1] / "bench"
 @pytest.fixture
 def report(monkeypatch):
     monkeypatch.syspath_prepend(BENCH)
-    for name in ("report", "data_path", "choosing", "curation"):
+    for name in ("report", "data_path", "choosing", "curation", "plots", "targets"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("report")
 
 
 def test_the_committed_page_is_of_the_committed_rows(report):
     assert (BENCH / "README.md").read_text() == report.report(), "run python bench/report.py"
+
+
+def test_the_committed_plots_are_of_the_committed_rows(report):
+    drawn = report.plots_of(BENCH / "results")
+    assert {path.name: path.read_text() for path in (BENCH / "plots").iterdir()} == drawn, (
+        "run bench/report.py"
+    )
+
+
+def test_a_plot_has_the_goal_the_gate_and_a_line_for_each_machine(report):
+    plots = sys.modules["plots"]
+    target = report.Target.model_validate(
+        {"what": "a & b", "file": "f", "figure": "n", "unit": "× it", "goal": 4, "gate": 2}
+    )
+    points = [
+        report.Point(value, f"2026-{i}", f"{i}" * 40, machine, Path())
+        for i, (value, machine) in enumerate([(3, "old"), (5, "old"), (8, "new")])
+    ]
+    drawn = plots.drawing({"x": (target, points)})
+    assert [drawn.count(part) for part in ("<circle", "<polyline", "stroke-dasharray")] == [3 + 2, 1, 2]
+    assert "a &amp; b, × it" in drawn
+    heights = [float(y) for y in re.findall(r'<circle cx="[^"]+" cy="([^"]+)" r="3"[^>]*><title>', drawn)]
+    assert heights == sorted(heights, reverse=True)  # a larger figure stands higher
+    left = [float(x) for x in re.findall(r'<circle cx="([^"]+)"[^>]*><title>', drawn)]
+    assert left == sorted(left)
+
+
+def test_the_page_says_of_every_target_what_became_of_it(report):
+    page = report.wanted()
+    for name, target in report.load_targets().items():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert target.in_words() in line
+        assert any(state in line for state in report.STATES)
 
 
 def test_no_committed_row_is_of_a_changed_tree():

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -103,10 +104,28 @@ def test_every_picture_of_the_augmentation_page_is_drawn_small_and_shown(tmp_pat
             assert difference.mean() < 0.5, name
 
 
+def test_the_pictures_of_the_performance_page_are_of_the_committed_rows(tmp_path):
+    folder = ROOT / "docs/performance"
+    subprocess.run([sys.executable, str(folder / "draw.py"), "--out", str(tmp_path)], check=True, timeout=120)
+    drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    shown = re.findall(r"!\[[^]]+\]\(performance/(.+\.svg)\)", (ROOT / "docs/performance.md").read_text())
+    assert sorted(shown) == sorted(drawn)
+    committed = {path.name: path.read_text() for path in folder.glob("*.svg")}
+    assert committed == drawn, "run python docs/performance/draw.py"
+
+
+def test_every_column_of_the_table_of_targets_is_explained():
+    (head, *_) = [
+        line for line in (ROOT / "bench/README.md").read_text().splitlines() if line.startswith("| name")
+    ]
+    columns = [cell.strip() or "(no name)" for cell in head.strip("|").split("|")]
+    assert [row[0] for row in table("docs/performance.md", "column")] == columns
+
+
 def test_config_keys_named_in_the_pages_exist():
     known = set(keys(PretrainConfig))
     sections = "data|views|masks|model|objective|teacher|optim|train"
-    pages = ("augmentation", "cost", "dali", "own-data", "training")
+    pages = ("augmentation", "cost", "dali", "own-data", "performance", "training")
     for page in (*(f"docs/{name}.md" for name in pages), "README.md"):
         if not (ROOT / page).exists():
             continue

@@ -31,6 +31,7 @@ PAGES = (
     "docs/own-data.md",
     "docs/dali.md",
     "docs/cost.md",
+    "docs/performance.md",
     "docs/suites.md",
     "docs/evaluate.md",
     "docs/publish.md",

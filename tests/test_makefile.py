@@ -72,3 +72,10 @@ def test_torch_comes_first_and_from_where_it_is_told(checkout):
     (checkout / "said.txt").unlink()
     assert make(checkout, ".venv/.torch").returncode == 0
     assert "--pre" not in (checkout / "said.txt").read_text()
+
+
+def test_benchmarks_and_their_gate(checkout):
+    assert make(checkout, "bench", "BENCH_ARGS=--quick --only gate.py").returncode == 0
+    assert make(checkout, "bench-gate").returncode == 0
+    said = (checkout / "said.txt").read_text().splitlines()
+    assert said == ["python bench/all.py --quick --only gate.py", "python bench/gate.py"]

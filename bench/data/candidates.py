@@ -50,7 +50,7 @@ def main() -> None:
         with TemporaryDirectory() as scratch:
             found = whole(Dataset.open(arguments.whole), Path(scratch))
         rows.append({"whole": arguments.whole.name, **found})
-        print(rows[-1], flush=True)  # noqa: T201
+        print(rows[-1], flush=True)
     before: tuple[int, float] | None = None
     for count in arguments.synthetic:
         found = synthetic(count, arguments.threads)
@@ -59,7 +59,7 @@ def main() -> None:
             found["exponent"] = round(log(spent / before[1]) / log(count / before[0]), 2)
         before = count, spent
         rows.append({"synthetic": count, **found})
-        print(rows[-1], flush=True)  # noqa: T201
+        print(rows[-1], flush=True)
     append_result("duplicates", {**machine("pyarrow", "pillow"), "rows": rows})
 
 

@@ -29,13 +29,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from encoded import codec, same
-from measure import append_result, machine
+from encoded import codec, ingest_twice, same
+from measure import append_result, best_by_clocks, machine
 from PIL import Image, features
 
-from aqqua.ingest import ingest_paths
 from aqqua.instruments.original import Original, decode_original
-from aqqua.instruments.record import ReadOptions
 from aqqua.plan.lanes import Lane, LaneConfig, LaneState
 from aqqua.plan.masks import MaskConfig
 from aqqua.plan.pack import Pack
@@ -99,7 +97,10 @@ def main() -> None:
             **{f"render_{threads}": renderer(work, DaliRenderer(threads)) for threads in (1, 2)},
         }
         shares = check(work, decoding, rendering)
-        best = best_of_rounds({**decoding, **rendering}, arguments.seconds)
+        chains = {**decoding, **rendering}
+        clocks = [time.perf_counter, time.process_time]
+        best = best_by_clocks({name: c.run for name, c in chains.items()}, arguments.seconds, clocks)
+        best = {name: tuple(s / chains[name].images for s in times) for name, times in best.items()}
     result = {
         **machine("pillow", "torch", "nvidia-dali-cuda130"),
         "libjpeg_turbo": features.version("libjpeg_turbo"),
@@ -117,17 +118,13 @@ def main() -> None:
         "share_of_equal_images": shares,
         "not_run": not_run,
     }
-    print(json.dumps(result, indent=1))  # noqa: T201
+    print(json.dumps(result, indent=1))
     append_result("dali", result)
 
 
 def prepare(source: Path, instrument: str | None, folder: Path, count: int) -> Work:
     """Both datasets, and the first packs of a run on them."""
-    options = ReadOptions(instrument=instrument)
-    reports = [
-        ingest_paths([str(source)], folder / str(keep), options, workers=1, keep_encoded=keep)
-        for keep in (False, True)
-    ]
+    reports = ingest_twice(source, instrument, folder)
     plain, kept = (Dataset.open(report.path) for report in reports)
     lane = Lane(kept, LaneConfig(pack_tokens=PACK_TOKENS), lane=0, seed=0)
     packer = Packer(lane, patch_px=PATCH_PX, prefix_tokens=5, views=ViewConfig(), masks=MaskConfig())
@@ -227,25 +224,8 @@ def check(work: Work, decoding: Mapping[str, Chain], rendering: Mapping[str, Cha
     return shares
 
 
-def best_of_rounds(chains: Mapping[str, Chain], budget_s: float) -> dict[str, tuple[float, float]]:
-    """Least wall time and least processor time of the process for an image, s; the chains take turns."""
-    best = {name: (float("inf"), float("inf")) for name in chains}
-    end, rounds = time.perf_counter() + budget_s, 0
-    while rounds < 2 or time.perf_counter() < end:
-        for name, chain in chains.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            chain.run()
-            wall, processor = time.perf_counter() - wall, time.process_time() - processor
-            best[name] = (
-                min(best[name][0], wall / chain.images),
-                min(best[name][1], processor / chain.images),
-            )
-        rounds += 1
-    return best
-
-
-def speeds(*seconds: tuple[float, float]) -> dict[str, int]:
-    """Of steps that are done one after the other."""
+def speeds(*seconds: tuple[float, ...]) -> dict[str, int]:
+    """Of steps done one after the other, each with its time on the wall and of the processor, s an image."""
     wall, processor = (sum(times) for times in zip(*seconds, strict=True))
     return {"images_per_s": round(1 / wall), "images_per_core_s": round(1 / processor)}
 

@@ -62,7 +62,7 @@ def main() -> None:
         with TemporaryDirectory() as scratch:
             row = judged(Dataset.open(path), Path(scratch), arguments.images, arguments.wall)
         rows.append({"dataset": path.name, **row})
-        print(rows[-1], flush=True)  # noqa: T201
+        print(rows[-1], flush=True)
     append_result("duplicates", {**machine("pyarrow", "pillow"), "rows": rows})
 
 

@@ -44,19 +44,22 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=8, help="of 512 images, that are timed")
     parser.add_argument("--seconds", type=float, default=40, help="of timing, all chains together")
     arguments = parser.parse_args()
-    options = ReadOptions(instrument=arguments.instrument)
     with tempfile.TemporaryDirectory() as folder:
-        reports = [
-            ingest_paths(
-                [str(arguments.input)], Path(folder) / str(keep), options, workers=1, keep_encoded=keep
-            )
-            for keep in (False, True)
-        ]
+        reports = ingest_twice(arguments.input, arguments.instrument, Path(folder))
         row = measure(reports, arguments.blocks, arguments.seconds)
     versions = {"libjpeg_turbo": features.version("libjpeg_turbo")}
     result = {**machine("pyarrow", "pillow"), **versions, "input": arguments.input.name, **row}
-    print(json.dumps(result, indent=1))  # noqa: T201
+    print(json.dumps(result, indent=1))
     append_result("encoded", result)
+
+
+def ingest_twice(source: Path, instrument: str | None, folder: Path) -> list[IngestReport]:
+    """The same files with pixels stored, then with the files kept."""
+    options = ReadOptions(instrument=instrument)
+    return [
+        ingest_paths([str(source)], folder / str(keep), options, workers=1, keep_encoded=keep)
+        for keep in (False, True)
+    ]
 
 
 def measure(reports: Sequence[IngestReport], blocks: int, seconds: float) -> dict[str, object]:

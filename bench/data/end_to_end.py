@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import append_result, machine
+from measure import append_result, machine, print_rates
 from PIL import Image
 from torch import Tensor
 
@@ -201,10 +201,7 @@ def report(arguments: argparse.Namespace, best: dict[str, Clocks]) -> None:
         }
         for name, (processor, wall) in best.items()
     }
-    print(f"{'chain':12}{'images/core/s':>15}{'images/s':>12}{'x plain, core':>15}{'x plain':>10}")  # noqa: T201
-    for name, row in rows.items():
-        one, two, three, four = row.values()
-        print(f"{name:12}{one:15}{two:12}{three:15}{four:10}")  # noqa: T201
+    print_rates(rows, ("images/core/s", "images/s", "x plain, core", "x plain"))
     facts = {
         "dataset": arguments.dataset.name,
         "files": "originals" if arguments.originals else "png",

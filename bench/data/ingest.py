@@ -56,7 +56,7 @@ def main() -> None:
         raise SystemExit(f"ingest: workers {arguments.workers} must make the same bytes, got {checksums}")
     for row in rows:
         result = {**machine("pyarrow", "pillow"), "input": arguments.input.name, **row}
-        print(json.dumps(result))  # noqa: T201
+        print(json.dumps(result))
         append_result("ingest", result)
 
 

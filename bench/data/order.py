@@ -156,7 +156,7 @@ def since_process_start_s() -> float:
 
 def report(arguments: argparse.Namespace, result: dict[str, float]) -> None:
     for name, value in result.items():
-        print(f"{name:34}{value!s:>14}")  # noqa: T201
+        print(f"{name:34}{value!s:>14}")
     options = {name: value for name, value in vars(arguments).items() if name not in ("seconds", "every")}
     append_result("order", {**machine(), **options, **result})
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from measure import append_result, best_of_rounds, machine
+from measure import append_result, best_of_rounds, machine, print_rates
 
 from aqqua.plan import packer
 from aqqua.plan.fill import fill, fill_reference
@@ -181,11 +181,9 @@ def report(
 ) -> None:
     images = sum(pack.n_images for pack in packs)
     rows = {name: summary(ms, images) for name, ms in whole_ms.items()}
-    print(f"packs of {lane.config.pack_tokens} tokens")  # noqa: T201
-    print(f"{'':12}" + "".join(f"{column:>18}" for column in rows["native"]))  # noqa: T201
-    for name, row in rows.items():
-        print(f"{name:12}" + "".join(f"{value:18}" for value in row.values()))  # noqa: T201
-    print("  ".join(f"{name} {ms:.3f} ms" for name, ms in parts_ms.items()), flush=True)  # noqa: T201
+    print(f"packs of {lane.config.pack_tokens} tokens")
+    print_rates(rows, list(rows["native"]))
+    print("  ".join(f"{name} {ms:.3f} ms" for name, ms in parts_ms.items()), flush=True)
     append_result(
         "pack",
         {

@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from measure import append_result, best_of_rounds, machine
+from measure import append_result, best_of_rounds, machine, print_rates
 
 from aqqua.plan.lanes import LaneConfig
 from aqqua.plan.view_config import ViewConfig
@@ -89,9 +89,7 @@ def report(arguments: argparse.Namespace, windows: list[Sizes], seconds: dict[st
         }
         for name, best in seconds.items()
     }
-    print(f"{'chain':20}{'views/s/core':>15}{'ms per window':>15}{'x reference':>15}")  # noqa: T201
-    for name, row in rows.items():
-        print(f"{name:20}" + "".join(f"{value:15}" for value in row.values()))  # noqa: T201
+    print_rates(rows, ("views/s/core", "ms per window", "x reference"))
     append_result(
         "plan",
         {

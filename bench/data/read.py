@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measure import append_result, machine
+from measure import append_result, best_by_clocks, machine, print_rates
 
 from aqqua.store.prefetch import BlockReader, ReadConfig
 from aqqua.store.read import Dataset
@@ -57,7 +57,9 @@ def main() -> None:
         "iter_batches": lambda: read_batches(dataset),
         "sizes_then_block": lambda: read_thrice(dataset, order),
     }
-    report(dataset, best_of_rounds(chains, dataset.rows, arguments.seconds))
+    checked = {name: whole(name, chain, dataset.rows) for name, chain in chains.items()}
+    clocks = [time.process_time, time.perf_counter]
+    report(dataset, best_by_clocks(checked, arguments.seconds, clocks))
 
 
 def read_bare(dataset: Dataset, order: Sequence[int], checked: bool = True) -> int:
@@ -111,25 +113,17 @@ def read_ahead(dataset: Dataset, order: Sequence[int], threads: int) -> int:
     return rows
 
 
-def best_of_rounds(
-    chains: dict[str, Callable[[], int]], rows: int, budget_s: float
-) -> dict[str, tuple[float, float]]:
-    """Least processor time and least time of each chain, s; the chains take turns until the time is up."""
-    best = dict.fromkeys(chains, (float("inf"), float("inf")))
-    end = time.perf_counter() + budget_s
-    rounds = 0
-    while rounds < 2 or time.perf_counter() < end:
-        for name, chain in chains.items():
-            processor, wall = time.process_time(), time.perf_counter()
-            if (read := chain()) != rows:
-                raise SystemExit(f"{name}: must read {rows} images, got {read}; no timing")
-            spent = time.process_time() - processor, time.perf_counter() - wall
-            best[name] = min(best[name][0], spent[0]), min(best[name][1], spent[1])
-        rounds += 1
-    return best
+def whole(name: str, chain: Callable[[], int], rows: int) -> Callable[[], None]:
+    """The chain, which must read so many images."""
+
+    def run() -> None:
+        if (read := chain()) != rows:
+            raise SystemExit(f"{name}: must read {rows} images, got {read}; no timing")
+
+    return run
 
 
-def report(dataset: Dataset, seconds: dict[str, tuple[float, float]]) -> None:
+def report(dataset: Dataset, seconds: dict[str, tuple[float, ...]]) -> None:
     rows = {}
     for name, (processor, wall) in seconds.items():
         peer = seconds[PEERS.get(name, "bare")]
@@ -139,10 +133,7 @@ def report(dataset: Dataset, seconds: dict[str, tuple[float, float]]) -> None:
             "share_of_bare_per_core": round(peer[0] / processor, 3),
             "share_of_bare": round(peer[1] / wall, 3),
         }
-    print(f"{'chain':20}{'images/core/s':>15}{'images/s':>12}{'x bare, core':>14}{'x bare':>10}")  # noqa: T201
-    for name, row in rows.items():
-        one, two, three, four = row.values()
-        print(f"{name:20}{one:15}{two:12}{three:14}{four:10}")  # noqa: T201
+    print_rates(rows, ("images/core/s", "images/s", "x bare, core", "x bare"))
     facts = {"dataset": dataset.path.name, "images": dataset.rows, "pyarrow": pa.__version__}
     append_result("read", {**machine(), **facts, **rows})
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as nnf
-from measure import append_result, best_of_rounds, machine
+from measure import append_result, best_of_rounds, machine, print_rates
 from PIL import Image
 from torch import Tensor
 
@@ -99,7 +99,7 @@ def chains_of(
         "tensor_224_98": lambda: tensor_crops(pixels, dinov2),
     }
     if find_spec("cv2") is None:
-        print("no row cv2_same_maps: it needs `pip install opencv-python-headless`")  # noqa: T201
+        print("no row cv2_same_maps: it needs `pip install opencv-python-headless`")
         return chains
     return chains | {"cv2_same_maps": lambda: cv2_warps(pack, pixels, patch_px)}
 
@@ -205,9 +205,7 @@ def report(arguments: argparse.Namespace, pack: Pack, seconds: dict[str, float],
         }
         for name, best in seconds.items()
     }
-    print(f"{'chain':20}{'images/s/core':>15}{'output Mpx/s':>15}{'x reference':>15}")  # noqa: T201
-    for name, row in rows.items():
-        print(f"{name:20}" + "".join(f"{value:15}" for value in row.values()))  # noqa: T201
+    print_rates(rows, ("images/s/core", "output Mpx/s", "x reference"))
     append_result(
         "render",
         {

@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2, help="of timing, for each input and size of tile")
     arguments = parser.parse_args()
     if not COMPILED:
-        print("numba is not installed: peers run in Python, on fewer sequences; compare their fill only")  # noqa: T201
+        print("numba is not installed: peers run in Python, on fewer sequences; compare their fill only")
 
     dataset = Dataset.open(arguments.dataset)
     inputs = {}
@@ -238,7 +238,7 @@ def race(lengths_J: np.ndarray, rows: int, budget_s: float) -> dict[str, dict[st
 
 def show(name: str, chain: str, row: dict[str, float]) -> None:
     values = "".join(f"{key:>14} {value:<9.4g}" for key, value in row.items())
-    print(f"{name:20}{chain:>32}{values}")  # noqa: T201
+    print(f"{name:20}{chain:>32}{values}")
 
 
 def checked_fill(lengths_J: np.ndarray, tile_J: np.ndarray, rows: int) -> float:

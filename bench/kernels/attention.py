@@ -256,7 +256,7 @@ def describe(tokens: int = 65_536) -> None:
             "tokens beyond the limit": rest,
             "useful scores": round(served / scores, 3) if scores else 1.0,
         }
-        print(name, json.dumps(facts))  # noqa: T201
+        print(name, json.dumps(facts))
 
 
 def main() -> None:

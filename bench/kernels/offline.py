@@ -44,10 +44,10 @@ def main() -> None:
         about = {"commit": commit(), "triton": version("triton")}
         for row in pool.map(measure, tasks(options.architectures or ARCHITECTURES, options.ops)):
             lines.append(json.dumps(row | about))
-            print(lines[-1], flush=True)  # noqa: T201
+            print(lines[-1], flush=True)
     if whole:
         TABLE.write_text("\n".join(lines) + "\n")
-        print(f"written to {TABLE}", file=sys.stderr)  # noqa: T201
+        print(f"written to {TABLE}", file=sys.stderr)
 
 
 def tasks(architectures: tuple[int, ...], ops: list[str] | None) -> Iterator[Task]:
