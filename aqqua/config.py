@@ -8,8 +8,9 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -39,6 +40,51 @@ def load_config(kind: type[Model], path: Path | None, overrides: Sequence[str] =
         return kind.model_validate(_with_sections(kind, values))
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(e) for e in error.errors())) from error
+
+
+class FirstError(NamedTuple):
+    """The first thing that is wrong with a file, for a sentence about it."""
+
+    place: str  # key by key, joined by dots; "" is the whole
+    says: str  # pydantic's words
+    got: str  # the value, cut short; "nothing" where it is missing
+
+
+def first_error(error: ValidationError) -> FirstError:
+    """What a reader should correct first."""
+    first = error.errors()[0]
+    got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
+    return FirstError(".".join(str(part) for part in first["loc"]), first["msg"], got)
+
+
+def yaml_names(folder: Traversable) -> list[str]:
+    """Names of the YAML files that come with aqqua in a folder of a package."""
+    return sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))
+
+
+def named_yaml(what: str, source: Path | str, folder: Traversable) -> Path:
+    """The file that somebody means by its path, or by the name of one that came with aqqua.
+
+    Args:
+        what: it is, for the message: "suite".
+        folder: of those that came with aqqua.
+
+    Raises:
+        ValueError: no such name, and no path of a YAML file.
+    """
+    known = yaml_names(folder)
+    if str(source) in known:
+        return Path(str(folder / f"{source}.yaml"))
+    if Path(source).suffix in (".yaml", ".yml"):
+        return Path(source)
+    hint = did_you_mean(str(source), known) or "give the path of a YAML file"
+    raise ValueError(f"{what}: must be a YAML file or one of {', '.join(known)}, got {source}; {hint}")
+
+
+def did_you_mean(got: str, known: Sequence[str]) -> str:
+    """`did you mean x?` of the nearest name; "" where none is near."""
+    near = difflib.get_close_matches(got, known, 1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def to_yaml(config: BaseModel) -> str:

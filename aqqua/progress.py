@@ -15,6 +15,10 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def silent(_done: int) -> None:
+    """Progress that nobody watches."""
+
+
 class Bar:
     """One long piece of work. On a terminal a live bar; elsewhere a line now and then. Or not shown."""
 

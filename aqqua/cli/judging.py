@@ -8,8 +8,6 @@ from typing import Any
 
 from aqqua.cli.verb import add_engine, add_gpus, add_verb, answer
 
-DEFAULT_HOLDOUT = 0.2
-
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -68,8 +66,8 @@ def add_evaluate(verbs: Any) -> None:
                       "aqqua evaluate runs/first --data dataset --against untrained pixels")  # fmt: skip
     add = parser.add_argument
     add("models", nargs="*", default=[],
-        help="runs, checkpoints, .safetensors files, timm:NAME, hf:FOLDER, pixels, handcrafted; the others "
-        "are compared with the first")  # fmt: skip
+        help="runs, checkpoints, .safetensors files, classifiers of aqqua finetune, timm:NAME, hf:FOLDER, "
+        "pixels, handcrafted; the others are compared with the first")  # fmt: skip
     add("--model", action="append", default=[], metavar="MODEL", help="the same, one at a time")
     add("--data", action="append", required=True, metavar="[KEY=]DATASET",
         help="dataset; with a suite of several, KEY=DATASET for each")  # fmt: skip
@@ -96,8 +94,8 @@ def add_evaluate(verbs: Any) -> None:
 
 
 def _run_evaluate(parsed: argparse.Namespace) -> int:
+    from aqqua.downstream.classifier import open_judged
     from aqqua.evaluate.asking import USUAL
-    from aqqua.evaluate.contenders.opening import open_contender
     from aqqua.evaluate.report import evaluate
     from aqqua.evaluate.submission import entry_paths, write_entries
     from aqqua.store.new_file import whole_file
@@ -105,7 +103,7 @@ def _run_evaluate(parsed: argparse.Namespace) -> int:
     names = _contenders(parsed)
     prepared = _prepared(parsed, names[0])
     _check_outputs(parsed, names, prepared.suite.name, entry_paths)  # before the work, not after it
-    contenders = [open_contender(name, parsed.pooling) for name in names]
+    contenders = [open_judged(name, parsed.pooling) for name in names]
     result = evaluate(prepared, contenders, probes=parsed.probes or USUAL, cache=parsed.cache)
     values = result.as_dict()
     if parsed.out:
@@ -125,16 +123,20 @@ def _contenders(parsed: argparse.Namespace) -> list[str]:
         raise ValueError("evaluate: a model must be given, got none; for example aqqua evaluate runs/first")
     first = models[0]
     native = not first.startswith(("timm:", "hf:", "untrained:")) and first not in ("pixels", "handcrafted")
-    asked = [f"untrained:{first}" if one == "untrained" else one for one in parsed.against]
+    backbone = Path(first, "backbone.safetensors")  # of a classifier
+    fresh = backbone if native and backbone.is_file() else first
+    asked = [f"untrained:{fresh}" if one == "untrained" else one for one in parsed.against]
     baselines = [one for one in asked if native or not one.startswith("untrained:")]
     return list(dict.fromkeys([*models, *baselines]))
 
 
 def _prepared(parsed: argparse.Namespace, model: str) -> Any:
     """The suite and its data sets."""
+    from aqqua.downstream.carbon.registry import load_registry
     from aqqua.evaluate.models import path_in, run_config
     from aqqua.evaluate.suites.prepare import prepare
     from aqqua.evaluate.suites.suite import Suite
+    from aqqua.store.split import DEFAULT_HOLDOUT
 
     config = run_config(path_in(model))
     if parsed.suite is None:
@@ -156,6 +158,7 @@ def _prepared(parsed: argparse.Namespace, model: str) -> Any:
         duplicates={k: v[0] for k, v in _by_key("--duplicates", parsed.duplicates, keys, once=True).items()},
         contamination=known if parsed.contamination else None,
         leave_out_known=parsed.leave_out_known,
+        relations=[one.id for one in load_registry().relations] if suite.carbon else None,
     )
 
 

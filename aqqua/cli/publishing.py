@@ -146,18 +146,12 @@ def _add_darwin_core(forms: Any) -> None:
 
 
 def _run_darwin_core(parsed: argparse.Namespace) -> int:
-    from dataclasses import asdict, fields
-
-    import yaml
+    from dataclasses import asdict
 
     from aqqua.downstream.publish.darwin_core import export_darwin_core
-    from aqqua.downstream.publish.darwin_core_files import About
+    from aqqua.downstream.publish.darwin_core_files import read_about
 
-    told = yaml.safe_load(parsed.about.read_text(encoding="utf-8"))
-    names = [field.name for field in fields(About)]
-    if not isinstance(told, dict) or not set(told) <= set(names) or not set(names[:4]) <= set(told):
-        raise ValueError(f"publish: {parsed.about} must hold {', '.join(names)}, as words; correct it")
-    about = About(**{name: str(text) for name, text in told.items()})
+    about = read_about(parsed.about)
     made = export_darwin_core(
         parsed.samples, parsed.out, about, predictions=parsed.predictions, absences=parsed.absences
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from aqqua.config import first_error
 from aqqua.taxonomy.classes import TaxonClass
 
 
@@ -50,11 +51,10 @@ def classes_from_json(text: str | bytes, what: str) -> tuple[TaxonClass, ...]:
     try:
         return taxon_classes(_ENTRIES.validate_json(text), what)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the list"
+        first = first_error(error)
         raise ValueError(
-            f"{what}: classes must be a JSON list of classes, got at {place}: {first['msg']}; "
-            "make the file again"
+            f"{what}: classes must be a JSON list of classes, got at {first.place or 'the list'}: "
+            f"{first.says}; make the file again"
         ) from error
 
 

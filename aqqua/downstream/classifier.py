@@ -25,10 +25,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from aqqua.config import first_error
 from aqqua.downstream.class_list import ClassEntry, class_entry, taxon_classes
+from aqqua.evaluate.contenders.contender import Contender
+from aqqua.evaluate.contenders.native import Native
+from aqqua.evaluate.contenders.opening import open_contender
 from aqqua.evaluate.features import Embedder, Pooling, fingerprint
 from aqqua.evaluate.finetune.heads import LinearHead, SpeciesHead, TraitHead
 from aqqua.evaluate.finetune.traits import Trait
+from aqqua.evaluate.learned_head import LearnedHead
 from aqqua.evaluate.models import load_embedder, save_embedder
 from aqqua.store.manifest import file_sha256
 from aqqua.store.read import Dataset
@@ -55,6 +60,12 @@ class Classifier:
     def sha256(self) -> str:
         """Names the weights of backbone and head."""
         return fingerprint(nn.ModuleDict({"backbone": self.embedder.backbone, "head": self.head}))
+
+    @property
+    def learned(self) -> LearnedHead:
+        """The head by itself, as an evaluation asks it beside the probes."""
+        holdout, dataset = float(self.facts["holdout"]), str(self.facts["dataset_sha256"])
+        return LearnedHead(self.head, self.classes, self.traits, self.temperature, holdout, dataset)
 
     @torch.no_grad()
     def outputs(self, dataset: Dataset, block: int) -> Float[Tensor, "I O"]:
@@ -142,6 +153,27 @@ def load_classifier(folder: Path) -> Classifier:
     return Classifier(file.name, embedder, head.eval(), *what, file.facts)
 
 
+def open_judged(spec: str, pooling: Pooling = "cls") -> Contender:
+    """As aqqua.evaluate.contenders.opening.open_contender; the folder of a classifier brings its head.
+
+    Args:
+        pooling: of all others; a classifier has its own.
+
+    Raises:
+        ValueError: as open_contender; or the classifier does not say what it learnt from.
+        RuntimeError: a package is missing.
+    """
+    if not (Path(spec) / FACTS).is_file():
+        return open_contender(spec, pooling)
+    classifier = load_classifier(Path(spec))
+    if missing := [name for name in ("holdout", "dataset_sha256") if name not in classifier.facts]:
+        raise ValueError(
+            f"classifier: {spec} must say what it learnt from to be judged, got no {missing[0]}; make it "
+            "with aqqua finetune"
+        )
+    return Native(classifier.embedder, spec, head=classifier.learned)
+
+
 def _read(folder: Path) -> _File:
     path = folder / FACTS
     if not path.is_file():
@@ -153,11 +185,10 @@ def _read(folder: Path) -> _File:
     try:
         file = _File.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        first = first_error(error)
         raise ValueError(
-            f"classifier: {path} must be as aqqua finetune writes it, got at {place}: {first['msg']}; "
-            "make it again"
+            f"classifier: {path} must be as aqqua finetune writes it, got at {first.place or 'the file'}: "
+            f"{first.says}; make it again"
         ) from error
     if bool(file.classes) == bool(file.traits):
         raise ValueError(

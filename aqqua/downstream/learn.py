@@ -5,31 +5,28 @@ Letters: N images learnt from, T traits. Test: tests/downstream/test_learn.py.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aqqua.downstream.carbon.judge import comes_from
 from aqqua.downstream.classifier import Classifier, save_classifier
 from aqqua.evaluate.features import fingerprint
+from aqqua.evaluate.finetune.carbon_table import CARBON, measured_carbon, require_positive
 from aqqua.evaluate.finetune.config import FinetuneConfig
 from aqqua.evaluate.finetune.objective import Objective, SpeciesObjective, TraitObjective
 from aqqua.evaluate.finetune.train import Advance, finetune, unwatched
-from aqqua.evaluate.finetune.trait_table import Measured, Measurement, measured, read_traits
+from aqqua.evaluate.finetune.trait_table import Measured, measured, read_traits
 from aqqua.evaluate.finetune.traits import Kind, define_trait
 from aqqua.evaluate.models import load_embedder, run_config
 from aqqua.store.read import Dataset
-from aqqua.store.split import held_out
+from aqqua.store.schema import TRUSTED
+from aqqua.store.split import DEFAULT_HOLDOUT, MIN_PER_CLASS, held_out
 from aqqua.taxonomy.classes import TaxonClass
 
-TRUSTED = ("validated", "folder")  # label statuses that count as truth
-MIN_PER_CLASS = 2  # images that a class needs: one to learn from, one to stop by
-DEFAULT_HOLDOUT = 0.2
 UNKNOWN_LINEAGE = (None,) * 7
-PICOGRAMS = {"pg": 1.0, "ng": 1e3, "ug": 1e6, "µg": 1e6, "mg": 1e9}  # in one unit of carbon
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def finetune_traits(
         RuntimeError: the loss is not finite.
     """
     dataset, kept_N = _open(request)
-    _require_positive(table, read_traits(table), log10)
+    require_positive(table, read_traits(table), log10)
     found = measured(table, dataset)
     kinds = kinds or {}
     if unknown := [name for name in (*kinds, *log10) if name not in found.trait_ids]:
@@ -120,33 +117,9 @@ def finetune_carbon(
         RuntimeError: the loss is not finite.
     """
     dataset, kept_N = _open(request)
-    rows = read_traits(table)
-    if imitated := next((one for one in rows if comes_from(one.method, relations)), None):
-        raise ValueError(
-            f"finetune: {table} row {imitated.row}: carbon must be measured, got a value of the relation "
-            f"{imitated.method}; a head that imitates a relation can only be as good: use aqqua carbon"
-        )
-    _require_positive(table, rows, {one.trait_id for one in rows})
-    found = measured(table, dataset)
-    unit = found.units[0].removesuffix("C").strip()
-    if len(found.trait_ids) != 1 or unit not in PICOGRAMS:
-        raise ValueError(
-            f"finetune: {table} must hold one trait, carbon, in one of {', '.join(PICOGRAMS)}, got "
-            f"{', '.join(found.trait_ids)} in {found.units[0]!r}; convert it"
-        )
-    in_pg = replace(found, value_NT=found.value_NT * PICOGRAMS[unit], trait_ids=("carbon",), units=("pg",))
-    kinds: dict[str, Kind] = {"carbon": "continuous"}
-    return _learn_traits(request, dataset, kept_N, in_pg, kinds, ("carbon",), "carbon")
-
-
-def _require_positive(table: Path, rows: Sequence[Measurement], traits: Collection[str]) -> None:
-    """Values under a logarithm are above 0."""
-    for one in rows:
-        if one.trait_id in traits and one.value <= 0:
-            raise ValueError(
-                f"finetune: {table} row {one.row}: {one.trait_id} must be above 0 to be learnt as its "
-                f"logarithm, got {one.value}; correct it, or learn it without log10"
-            )
+    found = measured_carbon(table, dataset, relations)
+    kinds: dict[str, Kind] = {CARBON: "continuous"}
+    return _learn_traits(request, dataset, kept_N, found, kinds, (CARBON,), "carbon")
 
 
 def labelled(

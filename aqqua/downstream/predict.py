@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from aqqua.downstream.classifier import Classifier
 from aqqua.downstream.predictions import KEPT, PredictionsWriter
 from aqqua.downstream.tables import PREFIX, ROW_GROUP, new_table
-from aqqua.evaluate.features import silent
 from aqqua.evaluate.finetune.heads import TraitHead
 from aqqua.evaluate.finetune.traits import Trait
+from aqqua.progress import silent
 from aqqua.store.read import Dataset
 
 _WORD = pa.dictionary(pa.int32(), pa.string())

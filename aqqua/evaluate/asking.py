@@ -5,16 +5,19 @@ Letters: N rows to learn from, M asked, K classes. Test: tests/evaluate/test_ask
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int
 
+from aqqua.config import did_you_mean
 from aqqua.evaluate.probes.attentive import Attentive
 from aqqua.evaluate.probes.boosting import Boosting
 from aqqua.evaluate.probes.knn import Knn
 from aqqua.evaluate.probes.linear import Linear
 from aqqua.evaluate.probes.logistic import Logistic
+from aqqua.evaluate.probes.probe import HeldBack
 from aqqua.evaluate.tokens import PatchTokens
 
 NEIGHBOURS = (1, 5, 20)
@@ -35,6 +38,14 @@ Rows = np.ndarray | PatchTokens
 Answers = dict[str, Float32[np.ndarray, "M K"]]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a probe said."""
+
+    answers: Answers  # name of each answer -> probabilities
+    held: HeldBack | None = None  # of a probe that chose a setting, which gives one answer
+
+
 def ask(
     probe: str,
     train: Rows,
@@ -43,8 +54,8 @@ def ask(
     groups_N: Int[np.ndarray, " N"],
     asked: Rows,
     seed: int,
-) -> Answers:
-    """Name of each answer and its probabilities.
+) -> Asked:
+    """Fit a probe to some rows and ask it about others.
 
     Args:
         probe: one of PROBES.
@@ -63,9 +74,9 @@ def ask(
         name, whitened = KNN[probe]
         fitted = Knn(max(NEIGHBOURS), whitened).fit(train, labels_N, classes, groups_N, seed)
         found = fitted.sweep(asked, NEIGHBOURS)
-        return {f"{name} k={k}": found[k] for k in NEIGHBOURS}
+        return Asked({f"{name} k={k}": found[k] for k in NEIGHBOURS})
     predictor = FITTED[probe]().fit(train, labels_N, classes, groups_N, seed)
-    return {probe: predictor.probabilities(asked)}
+    return Asked({probe: predictor.probabilities(asked)}, getattr(predictor, "held", None))
 
 
 def check_probe(probe: str) -> None:
@@ -74,4 +85,5 @@ def check_probe(probe: str) -> None:
         ValueError: no such probe.
     """
     if probe not in PROBES:
-        raise ValueError(f"evaluate: a probe must be one of {', '.join(PROBES)}, got {probe}; correct it")
+        hint = did_you_mean(probe, PROBES) or "correct it"
+        raise ValueError(f"evaluate: a probe must be one of {', '.join(PROBES)}, got {probe}; {hint}")

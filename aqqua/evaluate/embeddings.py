@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aqqua.evaluate.features import Embedder, Pooling, fingerprint, silent
+from aqqua.evaluate.features import Embedder, Pooling, fingerprint
 from aqqua.evaluate.models import load_embedder
+from aqqua.progress import silent
 from aqqua.spread import Engine, spread
 from aqqua.store.columns import ColumnsWriter, write_columns
 from aqqua.store.new_file import new_file

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from aqqua.config import first_error
 from aqqua.store.manifest import seal_of
 from aqqua.store.new_file import new_file
 
@@ -168,11 +169,9 @@ def read_entry(path: Path) -> Entry:
     try:
         entry = Entry.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
+        first = first_error(error)
         raise ValueError(
-            f"leaderboard: {path} must hold a good {place!r} ({first['msg']}), got {got}; "
+            f"leaderboard: {path} must hold a good {first.place!r} ({first.says}), got {first.got}; "
             "make it by aqqua evaluate --suite ... --out"
         ) from error
     if seal != seal_of(values):

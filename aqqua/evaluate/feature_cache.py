@@ -23,8 +23,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from aqqua.evaluate.contenders.contender import Contender, WithPatches
-from aqqua.evaluate.features import silent
 from aqqua.evaluate.tokens import PatchTokens
+from aqqua.progress import silent
+from aqqua.store.new_file import whole_file
 from aqqua.store.read import Dataset
 
 HEADER_BYTES = 128  # of a .npy of one or two dimensions: NumPy leaves room for any number of rows
@@ -107,7 +108,8 @@ class FeatureCache:
             "rows": dataset.rows,
         }
         text = json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        file.with_suffix(".json").write_text(text, encoding="utf-8")
+        with whole_file(file.with_suffix(".json"), "feature cache") as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def _patches(contender: WithPatches, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:

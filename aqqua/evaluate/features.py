@@ -17,16 +17,13 @@ from aqqua.model.vit import Features, VisionTransformer
 from aqqua.plan.pack import Pack
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.whole import whole_packs
+from aqqua.progress import silent
 from aqqua.render import choose
 from aqqua.store.read import Block, Dataset
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 BUDGET_TOKENS = 16384
 _CPU = torch.device("cpu")
-
-
-def silent(_done: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,32 @@
 
 features of all images, once -> per split: probe fitted on the training rows -> probabilities of the test rows
 -> figures with intervals over groups. Where a figure needs to be fitted too (temperature, corrected shares),
-the probe is fitted once more without a part of the training groups, on which that is done; test rows are
-never looked at. Letters: I images of the suite, N training rows, M test rows, D width, K classes of a split.
+that is done on training groups that the probe held back to choose its setting, by its fit without them; a
+probe that chooses nothing (kNN) is fitted once more without such groups. Test rows are never looked at.
+Letters: I images of the suite, N training rows, M test rows, D width, K classes of a split.
 Test: tests/evaluate/test_protocol.py.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from aqqua.evaluate.asking import FEW_SHOT, HEADLINE, ON_TOKENS, Answers, Rows, ask
+from aqqua.evaluate.asking import FEW_SHOT, HEADLINE, Rows, ask
+from aqqua.evaluate.learned_head import NAME, LearnedHead
 from aqqua.evaluate.metrics.classes import count_classes, most_probable
 from aqqua.evaluate.metrics.community import Community
 from aqqua.evaluate.metrics.families import instrument_figures, novelty_figures, retrieval_figures
 from aqqua.evaluate.metrics.interval import Interval, number_groups
 from aqqua.evaluate.metrics.invariance import cross_instrument_retrieval
 from aqqua.evaluate.metrics.judge import judge
-from aqqua.evaluate.metrics.judged import Judged, LabelSet
+from aqqua.evaluate.metrics.judged import Called, Judged, LabelSet
 from aqqua.evaluate.metrics.novelty import max_softmax
-from aqqua.evaluate.metrics.scores import Scores
+from aqqua.evaluate.metrics.scores import FIGURES, Scores
 from aqqua.evaluate.probes.few_shot import FewShot, few_shot
 from aqqua.evaluate.probes.logistic import Logistic
+from aqqua.evaluate.probes.probe import HeldBack
 from aqqua.evaluate.probes.validation import validation_rows
 from aqqua.evaluate.probes.whiten import fit_whitening
 from aqqua.evaluate.suites.prepare import Prepared
@@ -35,14 +37,11 @@ from aqqua.taxonomy.tree import Tree
 
 SEED = 0  # of probes and intervals: a protocol has one
 NOVEL_SHARE = 0.25  # of the classes, those of the lowest hash, that the novelty probe never learns
-FAMILIES = {  # metrics of a suite -> figures of `judge`, by how their names begin
-    "classification": ("macro_f1", "balanced_accuracy", "accuracy"),
-    "plankton_only": ("plankton_",),
-    "calibration": ("ece", "brier", "temperature"),
-    "hierarchical": ("accuracy_", "lca_", "hierarchical_"),
-    "quantification": ("bray_curtis_", "share_error_"),
-}
-FITTED_FIGURES = ("calibration", "quantification")  # families for which the probe is fitted once more
+CLASS_FAMILIES = ("classification", "plankton_only", "calibration", "hierarchical", "quantification")
+FITTED_FIGURES = (
+    "calibration",
+    "quantification",
+)  # families that need rows which the probe did not learn from
 
 
 @dataclass(frozen=True)
@@ -100,26 +99,42 @@ class Task:
         return bool(set(families) & set(self.prepared.suite.metrics))
 
 
-def judge_probe(contender: str, probe: str, rows_I: Rows, task: Task) -> dict[str, tuple[Scores, Judged]]:
-    """Name of each answer of a probe on a split, its figures, and what was judged, for comparing.
+def judge_probe(contender: str, probe: str, rows_I: Rows, task: Task) -> dict[str, tuple[Scores, Called]]:
+    """Name of each answer of a probe on a split, its figures, and what images were called, for comparing.
 
     Args:
         rows_I: features or patch tokens of all images of the suite, in its order.
     """
     split = task.split
     train, test = _take(rows_I, split.train), _take(rows_I, split.test)
-    answers = ask(probe, train, split.train_label, task.classes, task.groups_N, test, SEED)
-    fitted_on = _validation(probe, train, task)
+    asked = ask(probe, train, split.train_label, task.classes, task.groups_N, test, SEED)
+    fitted_on = _validation(probe, train, asked.held, task)
     found = {}
-    for name, test_MK in answers.items():
+    for name, test_MK in asked.answers.items():
         judged = task.judged(split.test, split.test_label, test_MK)
         validation = fitted_on.get(name)
         scores = judge(
             contender, split.name, name, judged, task.labels, validation=validation, prior_C=task.prior_K,
             seed=SEED,
         )  # fmt: skip
-        found[name] = _only_asked(scores, task), judged
+        found[name] = _only_asked(scores, task), judged.called
     return found
+
+
+def judge_head(
+    contender: str, head: LearnedHead, rows_ID: Float[np.ndarray, "I D"], task: Task
+) -> tuple[Scores, Called]:
+    """As judge_probe, of a head that learnt its classes elsewhere; nothing is fitted.
+
+    Raises:
+        ValueError: it knows none of the classes.
+    """
+    split, suite = task.split, task.prepared.suite
+    asked = [task.prepared.classes[c] for c in split.classes]
+    found_MK = head.probabilities(rows_ID[split.test], asked, suite.level, suite.pass_over)
+    judged = task.judged(split.test, split.test_label, found_MK)
+    scores = judge(contender, split.name, NAME, judged, task.labels, seed=SEED)
+    return _only_asked(scores, task), judged.called
 
 
 def judge_few_shot(contender: str, rows_ID: Float[np.ndarray, "I D"], task: Task) -> list[Scores]:
@@ -145,16 +160,23 @@ def judge_few_shot(contender: str, rows_ID: Float[np.ndarray, "I D"], task: Task
     ]
 
 
-def _validation(probe: str, train: Rows, task: Task) -> dict[str, Judged]:
-    """What the probe says of training rows that it did not learn from; nothing if no figure needs it."""
-    held_N, labels_N = task.held_N, task.split.train_label
+def _validation(probe: str, train: Rows, held: HeldBack | None, task: Task) -> dict[str, Judged]:
+    """What the probe says of training rows that it did not learn from; nothing if no figure needs it.
+
+    Args:
+        held: such rows, where the probe held some back to choose its setting: nothing more is then fitted.
+    """
+    labels_N = task.split.train_label
+    held_N = task.held_N if held is None else held.rows_N
     if not task.asks(*FITTED_FIGURES) or not held_N.any() or held_N.all():
         return {}
-    groups_N = task.groups_N
-    answers: Answers = ask(
-        probe, _take(train, ~held_N), labels_N[~held_N], task.classes, groups_N[~held_N],
-        _take(train, held_N), SEED,
-    )  # fmt: skip
+    if held is None:
+        answers = ask(
+            probe, _take(train, ~held_N), labels_N[~held_N], task.classes, task.groups_N[~held_N],
+            _take(train, held_N), SEED,
+        ).answers  # fmt: skip
+    else:
+        answers = {probe: held.found_HC}
     # Of a class that was not learned every row has no chance: it says nothing of how sure the probe is.
     learned_H = np.isin(labels_N[held_N], labels_N[~held_N])
     if not learned_H.any():
@@ -188,7 +210,7 @@ def _instrument(rows_ID: np.ndarray, task: Task) -> dict[str, Interval] | None:
     if len(np.unique(truth_M)) < 2:
         return None
     asked = rows_ID[split.test[tested]]
-    answers = ask(HEADLINE, rows_ID[split.train], train_N, len(known), task.groups_N, asked, SEED)
+    answers = ask(HEADLINE, rows_ID[split.train], train_N, len(known), task.groups_N, asked, SEED).answers
     predicted_M = most_probable(answers[HEADLINE])
     groups_M = task.groups_of(split.test[tested])
     return instrument_figures(truth_M, predicted_M, len(known), groups_M, SEED)
@@ -221,7 +243,9 @@ def _novelty(rows_ID: np.ndarray, task: Task) -> dict[str, Interval] | None:
     rows, classes, groups = split.train[learned], int((~novel_K).sum()), task.groups_N[learned]
     both = np.concatenate([split.train[held_N], split.test])
     # One fit answers for both: a threshold means something for the scores of one model alone.
-    found = ask(HEADLINE, rows_ID[rows], train_N[learned], classes, groups, rows_ID[both], SEED)[HEADLINE]
+    found = ask(HEADLINE, rows_ID[rows], train_N[learned], classes, groups, rows_ID[both], SEED).answers[
+        HEADLINE
+    ]
 
     def community(found_MK: Float32[np.ndarray, "M K"], numbers: np.ndarray, truth: np.ndarray) -> Community:
         samples = task.samples_of(numbers)
@@ -238,25 +262,11 @@ def tasks_of(prepared: Prepared) -> list[Task]:
     return [Task(prepared, split) for split in prepared.splits]
 
 
-def wants_tokens(probes: Sequence[str]) -> bool:
-    """Whether patch tokens are needed."""
-    return any(probe in ON_TOKENS for probe in probes)
-
-
 def _take(rows: Rows, which: np.ndarray) -> Rows:
     return rows[which] if isinstance(rows, np.ndarray) else rows.take(which)
 
 
 def _only_asked(scores: Scores, task: Task) -> Scores:
     """Without figures of families that the suite does not ask for."""
-    metrics = task.prepared.suite.metrics
-    wanted = {start for family, starts in FAMILIES.items() if family in metrics for start in starts}
-    exact_names = set(FAMILIES["classification"])  # `accuracy` begins `accuracy_kingdom`
-    kept = {
-        name: figure
-        for name, figure in scores.figures.items()
-        if (name in wanted if name in exact_names else any(name.startswith(s) for s in wanted - exact_names))
-    }
-    return Scores(
-        scores.contender, scores.tier, scores.probe, scores.images, scores.groups, kept, scores.classes
-    )
+    kept = {name: found for name, found in scores.figures.items() if task.asks(FIGURES[name].family)}
+    return replace(scores, figures=kept)

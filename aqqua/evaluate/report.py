@@ -3,12 +3,12 @@
 Test: tests/evaluate/test_report.py.
 """
 
-import json
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,25 @@ from aqqua.evaluate.contenders.native import Native
 from aqqua.evaluate.feature_cache import FeatureCache
 from aqqua.evaluate.metrics.interval import Interval
 from aqqua.evaluate.metrics.judge import macro_f1_margin
-from aqqua.evaluate.metrics.judged import Judged
+from aqqua.evaluate.metrics.judged import Called
 from aqqua.evaluate.metrics.scores import Scores
-from aqqua.evaluate.models import run_config
-from aqqua.evaluate.protocol import SEED, Task, judge_features, judge_few_shot, judge_probe, tasks_of
+from aqqua.evaluate.protocol import (
+    CLASS_FAMILIES,
+    SEED,
+    Task,
+    judge_features,
+    judge_few_shot,
+    judge_head,
+    judge_probe,
+    tasks_of,
+)
 from aqqua.evaluate.provenance import source_commit
+from aqqua.evaluate.quantities import judge_quantities
+from aqqua.evaluate.seen import not_judged, unseen
 from aqqua.evaluate.suites.prepare import Prepared
 from aqqua.evaluate.tokens import PatchTokens
 from aqqua.progress import Bar
 from aqqua.store.sizes import Sizes
-from aqqua.store.split import NAMING, held_out_rows
 
 SIZED_BLOCKS = 16  # of each data set, whose images' sizes say what one costs
 SHOWN = ("macro_f1", "balanced_accuracy", "plankton_macro_f1", "ece")
@@ -43,7 +52,8 @@ class Result:
     prepared: Prepared
     contenders: list[Contender]
     scores: list[Scores]
-    judged: dict[tuple[str, str, str], Judged]  # contender, split, answer
+    called: dict[tuple[str, str, str], Called]  # contender, split, answer
+    not_judged: dict[str, dict[str, str]]  # contender -> split -> why its fine-tuned head was not asked
     unseen: dict[str, bool | None]  # split -> whether the first held its test images out; None: nobody knows
     gflops: dict[str, float]  # of an image, by contender
 
@@ -52,9 +62,9 @@ class Result:
         """Other contender -> split -> answer -> macro-F1 of the first contender minus its own, paired."""
         first, *others = (one.name for one in self.contenders)
         found: dict[str, dict[str, dict[str, Interval]]] = {name: {} for name in others}
-        for (name, split, answer), judged in self.judged.items():
-            if name != first and (first, split, answer) in self.judged:
-                margin = macro_f1_margin(self.judged[first, split, answer], judged, SEED)
+        for (name, split, answer), called in self.called.items():
+            if name != first and (first, split, answer) in self.called:
+                margin = macro_f1_margin(self.called[first, split, answer], called, SEED)
                 found[name].setdefault(split, {})[answer] = margin
         return found
 
@@ -72,6 +82,7 @@ class Result:
             "aqqua": aqqua.__version__,
             "commit": source_commit(),
             "test_images_unseen_in_pretraining": self.unseen,
+            "fine_tuned_heads_not_judged": self.not_judged,
             "contenders": {
                 one.name: {**asdict(one.facts), "gflops_per_image": self.gflops[one.name]}
                 for one in self.contenders
@@ -86,14 +97,12 @@ class Result:
         return [line for split in self.prepared.splits for line in self._lines_of(split.name, margins)]
 
     def _lines_of(self, split: str, margins: dict[str, dict[str, dict[str, Interval]]]) -> Iterator[str]:
-        facts = self.prepared.facts()["splits"][split]
-        yield (
-            f"{split}: {facts['test_images']} test images of {facts['classes_tested']} classes in "
-            f"{facts['test_groups']} groups, {facts['train_images']} labelled images of {facts['classes']} "
-            "classes to learn from"
-        )
+        yield self._heading(split)
         if self.unseen[split] is False:
             yield f"note: {self.contenders[0].name} was trained on some of these test images; see --holdout"
+        for name, splits in self.not_judged.items():
+            if split in splits:
+                yield f"note: the fine-tuned head of {name} is not judged: {splits[split]}"
         scores = [one for one in self.scores if one.tier == split]
         shown = [name for name in SHOWN if any(name in one.figures for one in scores)]
         names = [one.name for one in self.contenders]
@@ -110,13 +119,24 @@ class Result:
         yield from self._others(scores, wide)
         yield ""
 
+    def _heading(self, split: str) -> str:
+        facts = self.prepared.facts()["splits"][split]
+        tested = f"{split}: {facts['test_images']} test images"
+        groups = f"in {facts['test_groups']} groups"
+        if not self.prepared.suite.asks_classes:
+            return f"{tested} {groups}, with measured values"
+        return (
+            f"{tested} of {facts['classes_tested']} classes {groups}, {facts['train_images']} labelled "
+            f"images of {facts['classes']} classes to learn from"
+        )
+
     def _others(self, scores: list[Scores], wide: int) -> Iterator[str]:
-        """Figures of instruments and of the unknown, which have columns of their own."""
+        """Figures of instruments, of the unknown and of traits, which have columns of their own."""
         for one in scores:
             if set(SHOWN) & set(one.figures):
                 continue
             told = ", ".join(f"{_short(name)} {_cell(found)}" for name, found in one.figures.items())
-            yield f"  {one.contender:{wide}} {told}"
+            yield f"  {one.contender:{wide}} {one.probe.replace('_', ' ')}: {told}"
 
 
 def evaluate(
@@ -143,32 +163,37 @@ def evaluate(
         )
     for probe in probes:
         check_probe(probe)
-    unasked = [name for name in ("traits", "carbon") if name in prepared.suite.metrics]
-    if unasked:
-        raise ValueError(
-            f"evaluate: a suite may ask for classes, instruments and novelty, got {unasked[0]}; take it out "
-            "of metrics: traits and carbon are judged by aqqua finetune on the values it holds back"
-        )
-    tasks, scores, judged = tasks_of(prepared), [], {}
+    tasks, scores, called = tasks_of(prepared), [], {}
+    unasked: dict[str, dict[str, str]] = {}
     for contender in contenders:
-        for found, of in _judged_by_all(prepared, tasks, contender, probes, cache):
+        if why := not_judged(prepared, contender):
+            unasked[contender.name] = why
+        for found, of in _judged_by_all(prepared, tasks, contender, probes, cache, why):
             scores.append(found)
             if of is not None:
-                judged[contender.name, found.tier, found.probe] = of
+                called[contender.name, found.tier, found.probe] = of
     gflops = {one.name: _gflops(one, prepared) for one in contenders}
-    return Result(prepared, list(contenders), scores, judged, _unseen(prepared, contenders[0]), gflops)
+    of_first = unseen(prepared, contenders[0])
+    return Result(prepared, list(contenders), scores, called, unasked, of_first, gflops)
 
 
 def _judged_by_all(
-    prepared: Prepared, tasks: list[Task], contender: Contender, probes: Sequence[str], cache: Path | None
-) -> Iterator[tuple[Scores, Judged | None]]:
+    prepared: Prepared,
+    tasks: list[Task],
+    contender: Contender,
+    probes: Sequence[str],
+    cache: Path | None,
+    not_judged: Mapping[str, str],
+) -> Iterator[tuple[Scores, Called | None]]:
     with (
         _features(prepared, contender, probes, cache) as (rows_ID, tokens),
         Bar(f"probes of {contender.name}", len(tasks) * (len(probes) + 1), "fits") as bar,
     ):
         done = 0
         for task in tasks:
-            for probe in probes:
+            head = contender.head if isinstance(contender, Native) else None
+            head = None if task.split.name in not_judged else head
+            for probe in probes if task.asks(*CLASS_FAMILIES) else ():
                 rows: Rows | None = tokens if probe in ON_TOKENS else rows_ID
                 assert rows is not None, "tokens are there where a probe wants them"
                 if probe == FEW_SHOT:
@@ -178,7 +203,10 @@ def _judged_by_all(
                     yield from judge_probe(contender.name, probe, rows, task).values()
                 done += 1
                 bar.update(done)
+            if head is not None and head.classes and task.asks(*CLASS_FAMILIES):
+                yield judge_head(contender.name, head, rows_ID, task)
             yield from ((scores, None) for scores in judge_features(contender.name, rows_ID, task))
+            yield from ((one, None) for one in judge_quantities(contender.name, rows_ID, head, task))
             done += 1
             bar.update(done)
 
@@ -199,14 +227,17 @@ def _features(
         with Bar(f"features of {contender.name}", total, "images") as bar:
             done, found = 0, []
             for dataset in prepared.datasets:
-                before = done
-                found.append(cache.features(contender, dataset, lambda n, b=before: bar.update(b + n)))  # type: ignore[misc]
+                found.append(cache.features(contender, dataset, partial(_further, bar, done)))
                 done += dataset.rows
         rows_ID = np.concatenate(found) if len(found) > 1 else found[0]
         tokens = None
         if on_tokens and isinstance(contender, WithPatches):
             tokens = PatchTokens.chained([cache.tokens(contender, one) for one in prepared.datasets])
         yield rows_ID, tokens
+
+
+def _further(bar: Bar, before: int, done: int) -> None:
+    bar.update(before + done)
 
 
 def _gflops(contender: Contender, prepared: Prepared) -> float:
@@ -217,37 +248,6 @@ def _gflops(contender: Contender, prepared: Prepared) -> float:
         for block in range(0, dataset.blocks, max(dataset.blocks // SIZED_BLOCKS, 1))
     ]
     return contender.flops(Sizes.concatenate(parts)) / 1e9
-
-
-def _unseen(prepared: Prepared, contender: Contender) -> dict[str, bool | None]:
-    """Whether all that a split tests was held out of training, by the names that the datasets give.
-
-    What the weights of an `init` have seen, nobody can tell; nor what others were trained on.
-    """
-    share = _held_share(contender)
-    if share is None:
-        return {split.name: None for split in prepared.splits}
-    held_I = np.concatenate([held_out_rows(one.table(list(NAMING)), share) for one in prepared.datasets])
-    return {split.name: bool(held_I[split.test].all()) for split in prepared.splits}
-
-
-def _held_share(contender: Contender) -> float | None:
-    """Share of groups that neither pretraining nor fine-tuning learned from; None: nobody can tell."""
-    if not isinstance(contender, Native) or contender.kind != "aqqua":
-        return None
-    if (share := fine_tuned_holdout(contender)) is not None:
-        return share
-    config = run_config(contender.path)
-    return None if config is None or config.init is not None else config.data.holdout
-
-
-def fine_tuned_holdout(contender: Contender) -> float | None:
-    """Share of groups that fine-tuning held out, of the backbone in a classifier's folder; else None."""
-    if not isinstance(contender, Native):
-        return None
-    if not (about := contender.path.with_name("classifier.json")).is_file():
-        return None
-    return float(json.loads(about.read_text(encoding="utf-8"))["facts"]["holdout"])
 
 
 def _short(figure: str) -> str:

@@ -23,13 +23,14 @@ from aqqua.evaluate.entry import (
     figure,
     write_entry,
 )
-from aqqua.evaluate.metrics.classes import confusion, most_probable
-from aqqua.evaluate.metrics.judged import Judged
+from aqqua.evaluate.metrics.classes import confusion
+from aqqua.evaluate.metrics.judged import Called
 from aqqua.evaluate.metrics.scores import Scores
 from aqqua.evaluate.models import run_folder
 from aqqua.evaluate.protocol import Task
 from aqqua.evaluate.provenance import source_commit
-from aqqua.evaluate.report import Result, fine_tuned_holdout
+from aqqua.evaluate.report import Result
+from aqqua.evaluate.seen import fine_tuned_holdout
 from aqqua.evaluate.suites.suite import PROTOCOL
 from aqqua.train.usage import USAGE, read_sessions
 
@@ -105,7 +106,7 @@ def _overlap(result: Result) -> Overlap | None:
     prepared = result.prepared
     if not prepared.looked:
         return None
-    tested = np.unique(np.concatenate([split.test for split in prepared.splits]))
+    tested = np.unique(np.concatenate([prepared.tested(split) for split in prepared.splits]))
     left_out = any("known from pretraining" in split.left_out for split in prepared.splits)
     return Overlap(images=int(prepared.known_I[tested].sum()), of=len(tested), left_out=left_out)
 
@@ -118,7 +119,7 @@ def _tier(result: Result, contender: str, split: str) -> TierResult:
         train_images=facts["train_images"], test_images=facts["test_images"], groups=facts["test_groups"],
         test_rows_sha256=facts["test_sha256"],
         probes={
-            one.probe: _probe(one, result.judged.get((contender, split, one.probe)), names)
+            one.probe: _probe(one, result.called.get((contender, split, one.probe)), names)
             for one in scores
             if one.figures
         },
@@ -130,13 +131,13 @@ def _class_names(result: Result, split: str) -> tuple[str, ...]:
     return Task(result.prepared, of).labels.names
 
 
-def _probe(scores: Scores, judged: Judged | None, names: tuple[str, ...]) -> ProbeResult:
+def _probe(scores: Scores, called: Called | None, names: tuple[str, ...]) -> ProbeResult:
     metrics = {
         name: known
         for name, found in scores.figures.items()
         if (known := figure(found.value, found.low, found.high)) is not None
     }
-    if judged is None:
+    if called is None:
         return ProbeResult(metrics=metrics)
     classes = [
         ClassFigures(
@@ -145,7 +146,7 @@ def _probe(scores: Scores, judged: Judged | None, names: tuple[str, ...]) -> Pro
         for row in scores.classes
     ]
     place = {row.name: n for n, row in enumerate(scores.classes)}
-    table_KK = confusion(judged.truth_M, most_probable(judged.probability_MC), len(names))
+    table_KK = confusion(called.truth_M, called.predicted_M, len(names))
     pairs = [
         (place[names[a]], place[names[b]], int(table_KK[a, b])) for a, b in np.argwhere(table_KK).tolist()
     ]

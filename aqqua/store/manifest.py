@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from aqqua import __version__
+from aqqua.config import first_error
 from aqqua.store.parts import Part
 from aqqua.store.schema import DUPLICATES, FORMAT, MANIFEST, QUARANTINE, SAMPLES, SCHEMAS
 
@@ -141,11 +142,9 @@ def _check(file: Path, manifest: dict[str, Any]) -> None:
     try:
         checked = _Manifest.model_validate(manifest, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(place) for place in first["loc"])
-        got = "nothing" if first["type"] == "missing" else repr(first["input"])[:80]
+        first = first_error(error)
         raise ValueError(
-            f"dataset: {file} must hold a good {key!r} ({first['msg']}), got {got}; "
+            f"dataset: {file} must hold a good {first.place!r} ({first.says}), got {first.got}; "
             "it is damaged: restore it or ingest again"
         ) from error
     short = checked.rows - checked.block_rows * (checked.blocks - 1)  # rows of the last block

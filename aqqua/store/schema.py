@@ -14,6 +14,7 @@ MANIFEST = "dataset.json"
 QUARANTINE = "quarantine.parquet"
 SAMPLES = "samples.parquet"
 DUPLICATES = "duplicates.parquet"
+TRUSTED = ("validated", "folder")  # label statuses that count as truth
 BLOCK_ROWS = 512  # images in a row group
 BLOCKS_PER_PART = 128  # 65,536 images: 0.1 to 1 GB a file, 46,000 files for 3·10⁹ images
 

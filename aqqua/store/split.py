@@ -13,6 +13,8 @@ from jaxtyping import Bool
 from aqqua.store.read import Dataset
 
 NAMING = ("instrument", "group", "content")  # columns that say to which group an image belongs
+DEFAULT_HOLDOUT = 0.2  # share of groups tested on, where nobody says another
+MIN_PER_CLASS = 2  # images that a class needs to be learnt: one to learn from, one to choose or stop by
 
 
 def held_out(dataset: Dataset, block: int, share: float) -> Bool[np.ndarray, " I"]:
@@ -26,14 +28,20 @@ def held_out(dataset: Dataset, block: int, share: float) -> Bool[np.ndarray, " I
 
 def held_out_rows(table: pa.Table, share: float) -> Bool[np.ndarray, " I"]:
     """True for the images that are never trained on, of a table with the columns NAMING."""
-    instruments, groups = (table[name].to_pylist() for name in ("instrument", "group"))
-    contents = table["content"].to_pylist()
-    return np.array(
-        [
-            draw(f"{instrument}\0{group}".encode() if group else content) < share
-            for instrument, group, content in zip(instruments, groups, contents, strict=True)
-        ]
-    )
+    return np.array([draw(name) < share for name in group_names(table)], bool)
+
+
+def group_names(table: pa.Table) -> list[bytes]:
+    """What must not be divided: instrument and group of each row, or its content where it has no group.
+
+    Args:
+        table: with the columns NAMING.
+    """
+    instruments, groups, contents = (table[name].to_pylist() for name in NAMING)
+    return [
+        f"{instrument}\0{group}".encode() if group else content
+        for instrument, group, content in zip(instruments, groups, contents, strict=True)
+    ]
 
 
 def draw(name: bytes) -> float:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aqqua.config import load_config
+from aqqua.config import load_config, named_yaml, yaml_names
 from aqqua.taxonomy.classes import TaxonClass, lineage_of
 
+_FOLDER = files("aqqua.taxonomy") / "maps"
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -96,16 +97,7 @@ class LabelMap:
         Raises:
             ValueError: no such map, or its file is not as it must be.
         """
-        known = known_maps()
-        if str(source) in known:
-            return LabelMap(
-                load_config(MapFile, Path(str(files("aqqua.taxonomy") / "maps" / f"{source}.yaml")))
-            )
-        if Path(source).suffix in (".yaml", ".yml"):
-            return LabelMap(load_config(MapFile, Path(source)))
-        near = difflib.get_close_matches(str(source), known, 1)
-        hint = f"did you mean {near[0]}?" if near else "give the path of a YAML file"
-        raise ValueError(f"label map: must be a YAML file or one of {', '.join(known)}, got {source}; {hint}")
+        return LabelMap(load_config(MapFile, named_yaml("label map", source, _FOLDER)))
 
     @staticmethod
     def as_written(labels: Iterable[str]) -> "LabelMap":
@@ -166,7 +158,4 @@ class LabelMap:
 
 def known_maps() -> list[str]:
     """Names of the maps that come with aqqua."""
-    folder = files("aqqua.taxonomy") / "maps"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return yaml_names(_FOLDER)

@@ -19,7 +19,7 @@ def clouds(rows, seed):
 @pytest.mark.parametrize("probe", [name for name in PROBES if name not in ("attentive", "few-shot")])
 def test_a_probe_tells_clouds_apart(probe):
     (train, label), (asked, truth) = clouds(240, 0), clouds(60, 1)
-    found = ask(probe, train, label, 4, np.arange(240) // 4, asked, seed=0)
+    found = ask(probe, train, label, 4, np.arange(240) // 4, asked, seed=0).answers
     names = [f"kNN k={k}" for k in NEIGHBOURS]
     want = {"knn": names, "whitened-knn": [f"whitened {name}" for name in names]}.get(probe, [probe])
     assert list(found) == want
@@ -36,7 +36,7 @@ def test_the_attentive_probe_takes_patch_tokens(monkeypatch):
     tokens = [
         PatchTokens.packed(np.repeat(x, 2, axis=0), np.arange(0, 2 * len(x) + 1, 2)) for x in (train, asked)
     ]
-    found = ask("attentive", tokens[0], label, 3, np.arange(60), tokens[1], seed=0)
+    found = ask("attentive", tokens[0], label, 3, np.arange(60), tokens[1], seed=0).answers
     assert found["attentive"].shape == (20, 3)
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from aqqua.evaluate import asking, protocol
 from aqqua.evaluate.metrics.scores import FIGURES
-from aqqua.evaluate.protocol import FAMILIES, Task, judge_features, judge_few_shot, judge_probe
+from aqqua.evaluate.protocol import CLASS_FAMILIES, Task, judge_features, judge_few_shot, judge_probe
 from aqqua.evaluate.suites.split import Split
 from aqqua.taxonomy.classes import TaxonClass, lineage_of
 
@@ -26,7 +27,7 @@ def made(metrics, *, leak=0.0, skill=4.0, instruments=2, seed=0):
     rows = np.arange(N)
     split = Split(
         "sample", "sample", (), rows[~tested], rows[tested], np.arange(len(NAMES)), class_I[~tested],
-        class_I[tested], {},
+        class_I[tested], {}, tested.astype(np.int8),
     )  # fmt: skip
     classes = [TaxonClass(name, None, lineage_of(["Animalia", f"P{n}"])) for n, name in enumerate(NAMES)]
     images = SimpleNamespace(
@@ -51,7 +52,7 @@ def test_an_image_without_a_sample_counts_with_its_group():
     assert not set(sample[unknown]) & set(sample[~unknown])
 
 
-@pytest.mark.parametrize("metrics", [[name] for name in FAMILIES] + [list(FAMILIES)])
+@pytest.mark.parametrize("metrics", [[name] for name in CLASS_FAMILIES] + [list(CLASS_FAMILIES)])
 def test_a_suite_gets_the_figures_that_it_asks_for(metrics):
     task, features = made(metrics)
     (scores, _), *_ = judge_probe("x", "logistic", features, task).values()
@@ -60,17 +61,7 @@ def test_a_suite_gets_the_figures_that_it_asks_for(metrics):
         "hierarchical": "lca_distance_edges", "quantification": "bray_curtis_cc",
     }  # fmt: skip
     assert {family for family, name in present.items() if name in scores.figures} == set(metrics)
-    for name in FIGURES:
-        family = next(
-            (
-                one
-                for one, starts in FAMILIES.items()
-                if (name in starts if one == "classification" else name.startswith(starts))
-            ),
-            None,
-        )
-        if name in scores.figures:
-            assert family in metrics, name
+    assert {FIGURES[name].family for name in scores.figures} == set(metrics)
     if "calibration" in metrics:
         assert scores.figures["temperature"].value > 0
         assert "ece_tempered" in scores.figures
@@ -87,6 +78,32 @@ def test_temperature_is_fitted_on_training_groups_alone():
     (after, _), *_ = judge_probe("x", "logistic", features, task).values()
     assert before.figures["temperature"].value == after.figures["temperature"].value
     assert before.figures["ece"].value != after.figures["ece"].value
+
+
+@pytest.mark.parametrize(("probe", "fits"), [("logistic", 1), ("boosting", 1), ("knn", 2)])
+def test_a_probe_that_chooses_a_setting_is_fitted_once_for_its_temperature(probe, fits, monkeypatch):
+    task, features = made(["calibration"])
+    asked = []
+    monkeypatch.setattr(protocol, "ask", lambda *given: asked.append(given) or asking.ask(*given))
+    scores = [one for one, _ in judge_probe("x", probe, features, task).values()]
+    assert len(asked) == fits
+    for one in scores:
+        assert 0.05 < one.figures["temperature"].value < 20
+        assert one.figures["ece_tempered"].value < one.figures["ece"].value + 0.02
+
+
+@pytest.mark.parametrize("probe", ["logistic", "linear", "boosting"])
+def test_rows_held_back_are_those_of_the_protocol_and_were_not_learnt_from(probe):
+    task, features = made(["calibration"], skill=0.0)  # noise: what was learnt is known by heart
+    split = task.split
+    held = asking.ask(
+        probe, features[split.train], split.train_label, task.classes, task.groups_N, features[:1], 0
+    ).held
+    np.testing.assert_array_equal(held.rows_N, task.held_N)
+    assert held.found_HC.shape == (held.rows_N.sum(), task.classes)
+    np.testing.assert_allclose(held.found_HC.sum(axis=1), 1, rtol=1e-5)
+    right = (held.found_HC.argmax(axis=1) == split.train_label[held.rows_N]).mean()
+    assert right < 0.3  # chance is 1 of 8
 
 
 def test_an_instrument_that_shows_in_the_features_is_told():

@@ -6,7 +6,6 @@ import pytest
 from aqqua.evaluate.asking import FITTED, NEIGHBOURS
 from aqqua.evaluate.contenders.opening import open_contender
 from aqqua.evaluate.entry import comparable, read_entry
-from aqqua.evaluate.metrics.classes import most_probable
 from aqqua.evaluate.models import load_embedder, save_embedder
 from aqqua.evaluate.probes.attentive import Attentive
 from aqqua.evaluate.report import evaluate
@@ -35,10 +34,10 @@ def test_every_contender_is_judged_by_every_probe(ready, result, tiny_run):
     assert list(by) == [(name, probe) for name in (str(tiny_run), "pixels") for probe in probes]
     split = ready.splits[0]
     for (name, probe), scores in by.items():
-        judged = result.judged[name, "sample", probe]
-        assert scores.images == len(judged.truth_M) == len(split.test)
-        predicted = most_probable(judged.probability_MC)
-        assert scores.figures["accuracy"].value == pytest.approx(np.mean(predicted == split.test_label))
+        called = result.called[name, "sample", probe]
+        assert scores.images == len(called.truth_M) == len(split.test)
+        right = called.predicted_M == split.test_label
+        assert scores.figures["accuracy"].value == pytest.approx(np.mean(right))
         assert set(scores.figures) == {"macro_f1", "balanced_accuracy", "accuracy"}  # what the suite asks for
 
 
@@ -110,9 +109,9 @@ def test_entries_hold_what_was_found(ready, result, tiny_run, sample_dataset, tm
         tier = entry.tiers["sample"]
         assert tier.test_images == len(ready.splits[0].test)
         probe = tier.probes["logistic"]
-        judged = result.judged[entry.model.name, "sample", "logistic"]
+        called = result.called[entry.model.name, "sample", "logistic"]
         right = sum(images for a, b, images in probe.confusion if a == b)
-        assert right == (most_probable(judged.probability_MC) == judged.truth_M).sum()
+        assert right == (called.predicted_M == called.truth_M).sum()
         assert sum(images for *_, images in probe.confusion) == tier.test_images
         asked = sum(row.support for row in probe.classes)
         assert asked == tier.test_images
@@ -149,11 +148,3 @@ def test_groups_that_a_suite_names_anew_are_not_taken_for_held_out(sample_datase
     result = evaluate(ready, [open_contender(str(tiny_run))], probes=["knn"])
     assert result.unseen == {"sample": bool(held[ready.splits[0].test].all())} == {"sample": False}
     assert "was trained on some of these test images" in "\n".join(result.lines())
-
-
-def test_traits_and_carbon_are_not_passed_over_in_silence(sample_dataset):
-    values = Suite.of_labels(0.3).model_dump()
-    values |= {"metrics": ["classification", "traits"], "traits": "t.csv"}
-    ready = prepare(Suite.model_validate(values), {"data": sample_dataset})
-    with pytest.raises(ValueError, match="take it out of metrics"):
-        evaluate(ready, [open_contender("pixels")], probes=["knn"])

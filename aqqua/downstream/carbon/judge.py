@@ -6,12 +6,13 @@ imitated. It is refused: such a score is circular.
 Test: tests/downstream/carbon/test_carbon_judge.py.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from aqqua.downstream.carbon.registry import load_registry
+from aqqua.evaluate.finetune.carbon_table import comes_from
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,6 @@ def judge_carbon(predicted: Mapping[str, float], measured: Sequence[Measured]) -
         samples=len(common),
         not_predicted=tuple(target.sample for target in measured if target.sample not in predicted),
     )
-
-
-def comes_from(method: str, relations: Collection[str]) -> bool:
-    """Whether a method names one of these relations, alone or among others, as in `diatom/diatom_large`."""
-    return not set(relations).isdisjoint(method.replace("/", " ").replace(",", " ").split())
 
 
 def _check_targets(measured: Sequence[Measured]) -> None:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from aqqua.config import first_error
+
 FILE = Path(__file__).parent / "relations.yaml"
 NO_CARBON = "none"  # a choice: what this is holds no carbon that counts (a bubble)
 
@@ -179,10 +181,10 @@ def load_registry(path: Path = FILE) -> Registry:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"carbon: {path} must be readable YAML, got {error}; correct it") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        first = first_error(error)
         raise ValueError(
-            f"carbon: {path.name} must hold relations, got at {place}: {first['msg']}; correct it"
+            f"carbon: {path.name} must hold relations, got at {first.place or 'the file'}: {first.says}; "
+            "correct it"
         ) from error
     _check_names(registry, path)
     for entry in registry.relations:

@@ -7,11 +7,15 @@ requires: title, creator, metadataProvider, pubDate, abstract, intellectualRight
 import io
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+import yaml
+
+from aqqua.config import did_you_mean
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
 OBIS = "http://rs.iobis.org/obis/terms/"
@@ -22,6 +26,7 @@ ROW_TYPES = {
     "occurrence.txt": f"{DWC}Occurrence",
     "extendedmeasurementorfact.txt": f"{OBIS}ExtendedMeasurementOrFact",
 }
+_HOW = "give title, organisation, contact_email and abstract"
 _OBIS_TERMS = ("measurementTypeID", "measurementValueID", "measurementUnitID")
 
 
@@ -59,6 +64,34 @@ class About:
         for name in ("title", "organisation", "contact_email", "abstract", "licence"):
             if not getattr(self, name).strip():
                 raise ValueError(f"darwin core: {name} must be told, got nothing; OBIS and GBIF ask for it")
+
+
+def read_about(path: Path) -> About:
+    """What people say of their dataset, from a YAML file with the fields of About.
+
+    Raises:
+        ValueError: no readable YAML file, a field that is not known, missing or no text; names it.
+    """
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"darwin core: {path} must be a readable YAML file, got: {what}; {_HOW}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"darwin core: {path} must hold lines of `field: words`, got others; {_HOW}")
+    known = {field.name: field for field in fields(About)}
+    if unknown := next((str(name) for name in told if name not in known), None):
+        hint = did_you_mean(unknown, list(known)) or "take it out"
+        raise ValueError(
+            f"darwin core: fields of {path} must be among {', '.join(known)}, got {unknown}; {hint}"
+        )
+    if missing := next((n for n, one in known.items() if one.default is MISSING and n not in told), None):
+        raise ValueError(f"darwin core: {path} must tell {missing}, got none; add a line `{missing}: ...`")
+    if wrong := next((name for name, text in told.items() if not isinstance(text, str)), None):
+        raise ValueError(
+            f"darwin core: {wrong} of {path} must be words, got {told[wrong]!r}; put it in quotes"
+        )
+    return About(**told)
 
 
 def meta_xml(columns: Mapping[str, Sequence[str]]) -> bytes:

@@ -6,6 +6,8 @@ from typing import Annotated
 import yaml
 from pydantic import Field, StrictInt, TypeAdapter, ValidationError
 
+from aqqua.config import first_error
+
 _IDS = TypeAdapter(dict[str, Annotated[StrictInt, Field(ge=1)]])
 
 
@@ -17,11 +19,10 @@ def load_ecotaxa_ids(path: Path) -> dict[str, int]:
     try:
         found = _IDS.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        first = first_error(error)
         raise ValueError(
-            f"ecotaxa: {path} must be lines of 'class name: category id', got {first['input']!r} at {where}; "
-            "take the ids from the taxonomy of EcoTaxa"
+            f"ecotaxa: {path} must be lines of 'class name: category id', got {first.got} at "
+            f"{first.place or 'the file'}; take the ids from the taxonomy of EcoTaxa"
         ) from error
     except (yaml.YAMLError, UnicodeError, OSError) as error:
         raise ValueError(f"ecotaxa: {path} must be a readable YAML file, got: {error}; correct it") from error

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
+from torch import nn
 
 from aqqua.cost.flops import backbone_flops
 from aqqua.cost.tokens import role_of
 from aqqua.evaluate.contenders.contender import Facts, arithmetic
 from aqqua.evaluate.features import Embedder, fingerprint
+from aqqua.evaluate.learned_head import LearnedHead
 from aqqua.evaluate.models import path_in
 from aqqua.plan.views import whole_views
 from aqqua.store.read import Dataset
@@ -29,6 +31,7 @@ class Native:
     embedder: Embedder
     name: str
     kind: str = "aqqua"  # or untrained
+    head: LearnedHead | None = None  # of a classifier; the features are those of its backbone
 
     @property
     def path(self) -> Path:
@@ -39,6 +42,7 @@ class Native:
     def facts(self) -> Facts:
         """See Facts."""
         backbone, views = self.embedder.backbone, self.embedder.views
+        whole = nn.ModuleDict({"backbone": backbone, "head": self.head.head}) if self.head else backbone
         settings = {
             "pooling": self.embedder.pooling,
             "arithmetic": arithmetic(self.embedder.device),
@@ -48,8 +52,8 @@ class Native:
         }
         return Facts(
             kind=self.kind,
-            sha256=fingerprint(backbone),
-            parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+            sha256=fingerprint(whole),
+            parameters=sum(parameter.numel() for parameter in whole.parameters()),
             input=self._input,
             width=self.embedder.width,
             settings=json.dumps(settings, sort_keys=True),

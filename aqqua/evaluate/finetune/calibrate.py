@@ -1,9 +1,9 @@
-"""What validation images say of a finished head: temperature, thresholds, and how far traits are off.
+"""What validation images say of a finished head: thresholds, and how far traits are off.
+
+Its temperature is fitted by aqqua.evaluate.metrics.temperature, within TEMPERATURES.
 
 Letters: M validation images, C classes. Test: tests/evaluate/finetune/test_calibrate.py.
 """
-
-import math
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,37 +11,8 @@ from jaxtyping import Float, Int
 from aqqua.evaluate.finetune.traits import Trait
 
 TEMPERATURES = (0.25, 20.0)  # searched between; where all answers are right, none would be low enough
-_STEPS = 60  # of golden section: 1e-12 of the range
-_GOLDEN = (math.sqrt(5) - 1) / 2
 QUANTILES = (0.025, 0.975)
 FEWEST_ERRORS = 20  # validation values below which no interval is stated
-
-
-def fit_temperature(logits_MC: Float[np.ndarray, "M C"], label_M: Int[np.ndarray, " M"]) -> float:
-    """The temperature that logits are divided by for the least negative log likelihood.
-
-    The loss is convex in 1 / temperature, so a golden section over its logarithm finds the one minimum.
-
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
-    """
-    logits_MC = logits_MC.astype(np.float64)
-    low, high = (math.log(t) for t in TEMPERATURES)
-    for _ in range(_STEPS):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if negative_log_likelihood(logits_MC / math.exp(left), label_M) <= negative_log_likelihood(
-            logits_MC / math.exp(right), label_M
-        ):
-            high = right
-        else:
-            low = left
-    return math.exp((low + high) / 2)
-
-
-def negative_log_likelihood(logits_MC: Float[np.ndarray, "M C"], label_M: Int[np.ndarray, " M"]) -> float:
-    """Mean over images."""
-    top_M1 = logits_MC.max(axis=1, keepdims=True)
-    log_sum_M = np.log(np.exp(logits_MC - top_M1).sum(axis=1)) + top_M1[:, 0]
-    return float((log_sum_M - logits_MC[np.arange(len(label_M)), label_M]).mean())
 
 
 def fit_thresholds(

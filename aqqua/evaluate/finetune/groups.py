@@ -6,26 +6,10 @@ Letters: N labelled images. Test: tests/evaluate/finetune/test_groups.py.
 import hashlib
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Bool, Int
 
-from aqqua.store.split import NAMING
 
-
-def group_names(table: pa.Table) -> list[bytes]:
-    """What must not be divided: instrument and group of each row, or its content where it has no group.
-
-    Args:
-        table: with the columns aqqua.store.split.NAMING.
-    """
-    instruments, groups, contents = (table[name].to_pylist() for name in NAMING)
-    return [
-        f"{instrument}\0{group}".encode() if group else content
-        for instrument, group, content in zip(instruments, groups, contents, strict=True)
-    ]
-
-
-def validation_rows(
+def rows_set_apart(
     groups_N: list[bytes], label_N: Int[np.ndarray, " N"], share: float, seed: int
 ) -> Bool[np.ndarray, " N"]:
     """True for the images of groups that are set apart.

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
-from aqqua.evaluate.features import Pooling, pack_features, pooled, silent
+from aqqua.evaluate.features import Pooling, pack_features, pooled
 from aqqua.evaluate.finetune.config import FinetuneConfig
 from aqqua.model.vit import VisionTransformer
 from aqqua.plan.pack import Pack
@@ -25,6 +25,7 @@ from aqqua.plan.turned import turned_views
 from aqqua.plan.view_config import ViewConfig
 from aqqua.plan.views import whole_views
 from aqqua.plan.whole import single_view_packs
+from aqqua.progress import silent
 from aqqua.store.read import Block, Dataset
 from aqqua.store.sizes import Sizes
 

@@ -18,19 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aqqua.evaluate.features import Embedder, pack_features, pooled, silent
+from aqqua.evaluate.features import Embedder, pack_features, pooled
 from aqqua.evaluate.finetune.balance import copies
-from aqqua.evaluate.finetune.calibrate import fit_temperature, fit_thresholds, with_errors
+from aqqua.evaluate.finetune.calibrate import TEMPERATURES, fit_thresholds, with_errors
 from aqqua.evaluate.finetune.config import FinetuneConfig
-from aqqua.evaluate.finetune.groups import group_names, validation_rows
+from aqqua.evaluate.finetune.groups import rows_set_apart
 from aqqua.evaluate.finetune.heads import LinearHead, TraitHead
 from aqqua.evaluate.finetune.images import Images, drawn_order
 from aqqua.evaluate.finetune.lora import add_lora, merge_lora
 from aqqua.evaluate.finetune.objective import Objective, SpeciesObjective, TraitObjective
 from aqqua.evaluate.finetune.traits import Trait
+from aqqua.evaluate.metrics.temperature import temperature_of_logits
 from aqqua.model.vit import VisionTransformer
+from aqqua.progress import silent
 from aqqua.store.read import Dataset
-from aqqua.store.split import NAMING
+from aqqua.store.split import NAMING, group_names
 from aqqua.train.optim import apply_schedules, clip_gradients, make_optimizer, parameter_groups
 from aqqua.train.schedule import Schedule
 
@@ -86,7 +88,7 @@ def finetune(
         RuntimeError: the loss is not finite.
     """
     names = group_names(dataset.table(NAMING).take(row_N))
-    validation_N = validation_rows(names, objective.label_N, config.validation_share, config.seed)
+    validation_N = rows_set_apart(names, objective.label_N, config.validation_share, config.seed)
     train, validation = np.flatnonzero(~validation_N), np.flatnonzero(validation_N)
     objective.learn_from(train)
     objective.stop_by(validation)
@@ -270,7 +272,7 @@ def _finished(run: _Run, validation: np.ndarray, history: list[dict[str, float]]
     }
     if isinstance(objective, SpeciesObjective):
         logits_MC, label_M = outputs.double().cpu().numpy(), objective.label_N[validation]
-        temperature = fit_temperature(logits_MC, label_M)
+        temperature = temperature_of_logits(label_M, logits_MC, TEMPERATURES)
         probabilities = torch.from_numpy(logits_MC / temperature).softmax(dim=1).numpy()
         thresholds = fit_thresholds(probabilities, label_M)
     if isinstance(objective, TraitObjective):

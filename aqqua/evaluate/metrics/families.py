@@ -17,7 +17,7 @@ from aqqua.evaluate.metrics.inputs import whole_numbers
 from aqqua.evaluate.metrics.interval import Interval, Statistic, interval
 from aqqua.evaluate.metrics.invariance import Retrieval, instrument_probe
 from aqqua.evaluate.metrics.ranking import Passing, threshold_at_tpr
-from aqqua.evaluate.metrics.regression import level_error, log_errors, quadratic_kappa, spearman
+from aqqua.evaluate.metrics.regression import errors, level_error, log_errors, quadratic_kappa, spearman
 from aqqua.evaluate.metrics.scores import exact
 
 
@@ -112,6 +112,27 @@ def quantity_figures(
 
     found = {f"{name}_log10": drawn(name) for name in ("r2", "rmse", "bias")}
     found["spearman"] = of_rows(lambda rows: spearman(truth_M[rows], predicted_M[rows]), group_M)
+    return _intervals(found, group_M, seed)
+
+
+def continuous_figures(
+    truth_M: Float[np.ndarray, " M"],
+    predicted_M: Float[np.ndarray, " M"],
+    group_M: Int[np.ndarray, " M"],
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """A continuous trait in its own unit: R² and rank correlation, which have none.
+
+    Raises:
+        ValueError: as `errors`.
+    """
+    errors(truth_M, predicted_M)  # refuses rows by their number, before any is drawn
+    truth_M, predicted_M = np.asarray(truth_M, np.float64), np.asarray(predicted_M, np.float64)
+
+    def drawn(score: Callable[[np.ndarray, np.ndarray], float]) -> Statistic:
+        return of_rows(lambda rows: score(truth_M[rows], predicted_M[rows]), group_M)
+
+    found = {"r2": drawn(lambda truth, predicted: errors(truth, predicted).r2), "spearman": drawn(spearman)}
     return _intervals(found, group_M, seed)
 
 

@@ -16,7 +16,7 @@ from aqqua.evaluate.metrics.correction import METHODS, fit_corrector
 from aqqua.evaluate.metrics.drawn import group_of_samples, of_counts, of_mean, of_ratio, of_sums
 from aqqua.evaluate.metrics.hierarchy import lca_distance_M, node_counts
 from aqqua.evaluate.metrics.interval import Interval, Statistic, interval, margin
-from aqqua.evaluate.metrics.judged import Judged, LabelSet
+from aqqua.evaluate.metrics.judged import Called, Judged, LabelSet
 from aqqua.evaluate.metrics.quantification import bray_curtis, class_shares, share_error
 from aqqua.evaluate.metrics.scores import RANKS, ClassRow, Scores, exact
 from aqqua.evaluate.metrics.temperature import apply_temperature, fit_temperature
@@ -44,7 +44,9 @@ def judge(
                 f"{images.probability_MC.shape[1]}; judge each label set by itself"
             )
     statistics = (
-        _of_classes(judged, labels.plankton_C) | _of_calibration(judged) | _of_hierarchy(judged, labels)
+        _of_classes(judged.called, labels.plankton_C)
+        | _of_calibration(judged)
+        | _of_hierarchy(judged, labels)
     )
     n_groups = int(judged.group_M.max()) + 1
     figures = {}
@@ -58,7 +60,7 @@ def judge(
     return Scores(contender, tier, probe, len(judged.truth_M), n_groups, figures, _class_rows(judged, labels))
 
 
-def macro_f1_margin(first: Judged, second: Judged, seed: int = 0) -> Interval:
+def macro_f1_margin(first: Called, second: Called, seed: int = 0) -> Interval:
     """Macro-F1 of the first contender minus that of the second on the same images, paired.
 
     Raises:
@@ -74,15 +76,13 @@ def macro_f1_margin(first: Judged, second: Judged, seed: int = 0) -> Interval:
     return margin(ahead, behind, int(first.group_M.max()) + 1, seed)
 
 
-def _of_classes(judged: Judged, plankton_C: Bool[np.ndarray, " C"] | None) -> dict[str, Statistic]:
-    predicted_M = most_probable(judged.probability_MC)
-
+def _of_classes(called: Called, plankton_C: Bool[np.ndarray, " C"] | None) -> dict[str, Statistic]:
     def drawn(name: str, counted_C: Bool[np.ndarray, " C"] | None) -> Statistic:
-        n_classes = judged.probability_MC.shape[1]
-        return of_counts(attrgetter(name), judged.truth_M, predicted_M, judged.group_M, n_classes, counted_C)
+        images = called.truth_M, called.predicted_M, called.group_M
+        return of_counts(attrgetter(name), *images, called.n_classes, counted_C)
 
     found = {name: drawn(name, None) for name in ("macro_f1", "balanced_accuracy", "accuracy")}
-    if plankton_C is not None and plankton_C[judged.truth_M].any():
+    if plankton_C is not None and plankton_C[called.truth_M].any():
         for name in ("macro_f1", "balanced_accuracy"):
             found[f"plankton_{name}"] = drawn(name, plankton_C)
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from aqqua.evaluate.metrics.classes import most_probable
 from aqqua.evaluate.metrics.inputs import class_numbers, gapless_numbers, probabilities, same_length
 from aqqua.evaluate.metrics.scores import RANKS
 
@@ -35,6 +36,16 @@ class LabelSet:
 
 
 @dataclass(frozen=True)
+class Called:
+    """What images were called: enough to compare contenders, and a class's width smaller than Judged."""
+
+    truth_M: Int[np.ndarray, " M"]
+    predicted_M: Int[np.ndarray, " M"]
+    group_M: Int[np.ndarray, " M"]
+    n_classes: int
+
+
+@dataclass(frozen=True)
 class Judged:
     """Images and what a probe says of them, in the same order."""
 
@@ -52,3 +63,9 @@ class Judged:
             groups=gapless_numbers("groups", self.group_M),
             samples=gapless_numbers("samples", self.sample_M),
         )
+
+    @property
+    def called(self) -> Called:
+        """The most probable class of each image."""
+        predicted_M = most_probable(self.probability_MC)
+        return Called(self.truth_M, predicted_M, self.group_M, self.probability_MC.shape[1])

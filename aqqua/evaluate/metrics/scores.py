@@ -6,7 +6,7 @@ Test: tests/evaluate/metrics/test_scores.py.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aqqua.evaluate.metrics.correction import METHODS
 from aqqua.evaluate.metrics.interval import LEVEL, Interval
@@ -15,48 +15,106 @@ from aqqua.taxonomy.classes import RANKS
 SHARE, EDGES, LOG10 = "share", "edges of the tree", "log10"
 HIGHER, LOWER, ZERO, NEITHER = "higher", "lower", "nearer 0", ""
 
-# Name of a figure -> its unit and which way is better. The names are read by leaderboards: add, never rename.
-FIGURES: dict[str, tuple[str, str]] = {
-    "macro_f1": (SHARE, HIGHER),
-    "balanced_accuracy": (SHARE, HIGHER),
-    "accuracy": (SHARE, HIGHER),
-    "plankton_macro_f1": (SHARE, HIGHER),
-    "plankton_balanced_accuracy": (SHARE, HIGHER),
-    "ece": (SHARE, LOWER),
-    "ece_equal_mass": (SHARE, LOWER),
-    "ece_tempered": (SHARE, LOWER),
-    "temperature": ("", NEITHER),
-    "brier": ("", LOWER),
-    **{f"accuracy_{rank}": (SHARE, HIGHER) for rank in RANKS},
-    "lca_distance_edges": (EDGES, LOWER),
-    "lca_distance_of_mistakes_edges": (EDGES, LOWER),
-    "hierarchical_precision": (SHARE, HIGHER),
-    "hierarchical_recall": (SHARE, HIGHER),
-    "hierarchical_f1": (SHARE, HIGHER),
-    **{f"bray_curtis_{method.lower()}": (SHARE, LOWER) for method in METHODS},
-    **{f"share_error_{method.lower()}": (SHARE, LOWER) for method in METHODS},
-    "novelty_auroc": (SHARE, HIGHER),
-    "novelty_aupr": (SHARE, HIGHER),
-    "novelty_fpr95": (SHARE, LOWER),
-    "oscd": (SHARE, LOWER),
-    "oscd_over": (SHARE, LOWER),
-    "oscd_under": (SHARE, LOWER),
-    "oscd_unknown": (SHARE, LOWER),
-    "oscd_at_tpr95": (SHARE, LOWER),
-    "instrument_balanced_accuracy": (SHARE, LOWER),
-    "instrument_chance": (SHARE, NEITHER),
-    "retrieval_precision_at_k": (SHARE, HIGHER),
-    "retrieval_recall_at_1": (SHARE, HIGHER),
-    "retrieval_map": (SHARE, HIGHER),
-    "retrieval_chance": (SHARE, NEITHER),
-    "r2": ("", HIGHER),
-    "r2_log10": ("", HIGHER),
-    "rmse_log10": (LOG10, LOWER),
-    "bias_log10": (LOG10, ZERO),
-    "spearman": ("", HIGHER),
-    "average_precision": (SHARE, HIGHER),
-    "quadratic_kappa": ("", HIGHER),
-    "level_error_levels": ("levels", LOWER),
+
+class About(NamedTuple):
+    """What a figure is."""
+
+    unit: str
+    better: str  # which way
+    family: str  # metric of a suite that asks for it; carbon has figures of traits
+
+
+def _of(family: str, figures: Mapping[str, tuple[str, str]]) -> dict[str, About]:
+    return {name: About(unit, better, family) for name, (unit, better) in figures.items()}
+
+
+# By the name of the figure. The names are read by leaderboards: add, never rename.
+FIGURES: dict[str, About] = {
+    **_of(
+        "classification",
+        {
+            "macro_f1": (SHARE, HIGHER),
+            "balanced_accuracy": (SHARE, HIGHER),
+            "accuracy": (SHARE, HIGHER),
+        },
+    ),
+    **_of(
+        "plankton_only",
+        {
+            "plankton_macro_f1": (SHARE, HIGHER),
+            "plankton_balanced_accuracy": (SHARE, HIGHER),
+        },
+    ),
+    **_of(
+        "calibration",
+        {
+            "ece": (SHARE, LOWER),
+            "ece_equal_mass": (SHARE, LOWER),
+            "ece_tempered": (SHARE, LOWER),
+            "temperature": ("", NEITHER),
+            "brier": ("", LOWER),
+        },
+    ),
+    **_of(
+        "hierarchical",
+        {
+            **{f"accuracy_{rank}": (SHARE, HIGHER) for rank in RANKS},
+            "lca_distance_edges": (EDGES, LOWER),
+            "lca_distance_of_mistakes_edges": (EDGES, LOWER),
+            "hierarchical_precision": (SHARE, HIGHER),
+            "hierarchical_recall": (SHARE, HIGHER),
+            "hierarchical_f1": (SHARE, HIGHER),
+        },
+    ),
+    **_of(
+        "quantification",
+        {
+            **{f"bray_curtis_{method.lower()}": (SHARE, LOWER) for method in METHODS},
+            **{f"share_error_{method.lower()}": (SHARE, LOWER) for method in METHODS},
+        },
+    ),
+    **_of(
+        "novelty",
+        {
+            "novelty_auroc": (SHARE, HIGHER),
+            "novelty_aupr": (SHARE, HIGHER),
+            "novelty_fpr95": (SHARE, LOWER),
+            "oscd": (SHARE, LOWER),
+            "oscd_over": (SHARE, LOWER),
+            "oscd_under": (SHARE, LOWER),
+            "oscd_unknown": (SHARE, LOWER),
+            "oscd_at_tpr95": (SHARE, LOWER),
+        },
+    ),
+    **_of(
+        "instrument_probe",
+        {
+            "instrument_balanced_accuracy": (SHARE, LOWER),
+            "instrument_chance": (SHARE, NEITHER),
+        },
+    ),
+    **_of(
+        "retrieval",
+        {
+            "retrieval_precision_at_k": (SHARE, HIGHER),
+            "retrieval_recall_at_1": (SHARE, HIGHER),
+            "retrieval_map": (SHARE, HIGHER),
+            "retrieval_chance": (SHARE, NEITHER),
+        },
+    ),
+    **_of(
+        "traits",
+        {
+            "r2": ("", HIGHER),
+            "r2_log10": ("", HIGHER),
+            "rmse_log10": (LOG10, LOWER),
+            "bias_log10": (LOG10, ZERO),
+            "spearman": ("", HIGHER),
+            "average_precision": (SHARE, HIGHER),
+            "quadratic_kappa": ("", HIGHER),
+            "level_error_levels": ("levels", LOWER),
+        },
+    ),
 }
 
 
@@ -116,9 +174,9 @@ def exact(value: float, groups: int) -> Interval:
 
 
 def _figure(name: str, found: Interval) -> dict[str, Any]:
-    unit, better = FIGURES[name]
+    about = FIGURES[name]
     figure = {"value": _known(found.value), "low": _known(found.low), "high": _known(found.high)}
-    return {**figure, "unit": unit, "better": better, "groups": found.groups, "note": found.note}
+    return {**figure, "unit": about.unit, "better": about.better, "groups": found.groups, "note": found.note}
 
 
 def _known(value: Any) -> Any:

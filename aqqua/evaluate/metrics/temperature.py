@@ -27,10 +27,19 @@ def fit_temperature(truth_N: Int[np.ndarray, " N"], probability_NC: Float[np.nda
     Raises:
         ValueError: rows that are no probabilities, classes out of range, or unequal lengths.
     """
+    truth_N, probability_NC = checked(truth_N, probability_NC)
+    return temperature_of_logits(truth_N, np.log(np.maximum(probability_NC, TINY)))
+
+
+def temperature_of_logits(
+    truth_N: Int[np.ndarray, " N"],
+    logit_NC: Float[np.ndarray, "N C"],
+    within: tuple[float, float] = RANGE,
+) -> float:
+    """As fit_temperature, of logits, which are divided by it; looked for `within` these."""
     from scipy.optimize import brentq
 
-    truth_N, probability_NC = checked(truth_N, probability_NC)
-    logit_NC = np.log(np.maximum(probability_NC, TINY))
+    logit_NC = logit_NC.astype(np.float64)
     of_truth = logit_NC[np.arange(len(truth_N)), truth_N].mean()
 
     def slope(log_inverse: float) -> float:
@@ -38,11 +47,11 @@ def fit_temperature(truth_N: Int[np.ndarray, " N"], probability_NC: Float[np.nda
         softened_NC = _softmax(logit_NC * np.exp(log_inverse))
         return float((softened_NC * logit_NC).sum(axis=1).mean() - of_truth)
 
-    sharpest, softest = (-float(np.log(t)) for t in RANGE)
+    sharpest, softest = (-float(np.log(t)) for t in within)
     if slope(sharpest) <= 0:
-        return RANGE[0]
+        return within[0]
     if slope(softest) >= 0:
-        return RANGE[1]
+        return within[1]
     return float(np.exp(-brentq(slope, softest, sharpest, xtol=1e-6)))
 
 

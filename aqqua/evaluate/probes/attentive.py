@@ -19,10 +19,11 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 
 from aqqua.evaluate.probes.descent import Course, descend
-from aqqua.evaluate.probes.probe import Advance, Always, check_rows, one_thread, over_all_classes, silent
-from aqqua.evaluate.probes.validation import validation_rows, validation_score
+from aqqua.evaluate.probes.probe import Advance, Always, HeldBack, labelled, one_thread, over_all_classes
+from aqqua.evaluate.probes.validation import validation_score
 from aqqua.evaluate.tokens import PatchTokens
 from aqqua.kernels.segment import attentive_pool
+from aqqua.progress import silent
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # of AdamW
 WEIGHT_DECAY = 0.01
@@ -57,26 +58,25 @@ class Attentive:
             ValueError: images, labels and groups do not fit together, or a token is not finite.
         """
         mean_D, std_D = _usual(train, seed)
-        check_rows(
-            np.broadcast_to(mean_D, (len(train), len(mean_D))), labels_N, classes, groups_N, "attentive"
-        )
-        present_K, label_N = np.unique(labels_N, return_inverse=True)
-        if len(present_K) == 1:
-            return Always(int(present_K[0]), classes)
-        held_N = validation_rows(labels_N, groups_N, seed)
-        K = len(present_K)
+        usual_ND = np.broadcast_to(mean_D, (len(train), len(mean_D)))
+        known = labelled(usual_ND, labels_N, classes, groups_N, seed, "attentive")
+        if isinstance(known, Always):
+            return known
+        label_N, held_N, K = known.label_N, known.held_N, len(known.present_K)
         with one_thread() if self.device == "cpu" else nullcontext():
-            rate = self.rates[len(self.rates) // 2]
+            rate, back = self.rates[len(self.rates) // 2], None
             if len(self.rates) > 1 and held_N.any():
                 kept, held = np.flatnonzero(~held_N), np.flatnonzero(held_N)
                 looks = Looks(len(self.rates), K, mean_D, std_D, seed).to(self.device)
                 self._train(looks, train.take(kept), label_N[kept], self.rates, seed, advance)
                 found_MGK = looks.probabilities(train.take(held))
                 scores = [validation_score(label_N[held], found_MGK[:, g]) for g in range(len(self.rates))]
-                rate = self.rates[int(np.argmax(scores))]
+                best = int(np.argmax(scores))
+                found_HC = over_all_classes(found_MGK[:, best], known.present_K, classes)
+                rate, back = self.rates[best], HeldBack(held_N, found_HC)
             look = Looks(1, K, mean_D, std_D, seed).to(self.device)
             self._train(look, train, label_N, (rate,), seed, advance)
-        return AttentiveHead(look, present_K, classes, rate)
+        return AttentiveHead(look, known.present_K, classes, rate, back)
 
     def _train(
         self, looks: "Looks", train: PatchTokens, label_N: np.ndarray, rates: tuple[float, ...], seed: int,
@@ -146,6 +146,7 @@ class AttentiveHead:
     present_K: Int[np.ndarray, " K"]
     classes: int
     rate: float  # that was chosen
+    held: HeldBack | None  # None where there was nothing to choose
 
     def probabilities(self, tokens: PatchTokens) -> Float32[np.ndarray, "M C"]:
         """See Predictor."""

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from aqqua.evaluate.probes.probe import Always, Predictor, check_rows, over_all_classes
-from aqqua.evaluate.probes.validation import validation_rows
+from aqqua.evaluate.probes.probe import Always, HeldBack, Predictor, labelled, over_all_classes
 
 CHUNK = 16384  # rows asked at a time
 
@@ -33,27 +32,36 @@ class Boosting:
         seed: int = 0,
     ) -> Predictor:
         """See Probe.fit."""
-        check_rows(train_ND, labels_N, classes, groups_N, "boosting")
-        present_K, label_N = np.unique(labels_N, return_inverse=True)
-        if len(present_K) == 1:
-            return Always(int(present_K[0]), classes)
-        rounds = self._choose(train_ND, label_N, validation_rows(labels_N, groups_N, seed), seed)
-        trees = self._trees(rounds, seed).fit(train_ND, label_N)
-        return Trees(trees, present_K, classes, rounds)
+        known = labelled(train_ND, labels_N, classes, groups_N, seed, "boosting")
+        if isinstance(known, Always):
+            return known
+        rounds, asked_N, found_HK = self._choose(train_ND, known.label_N, known.held_N, seed)
+        held = None
+        if found_HK is not None:
+            held = HeldBack(asked_N, over_all_classes(found_HK, known.present_K, classes))
+        trees = self._trees(rounds, seed).fit(train_ND, known.label_N)
+        return Trees(trees, known.present_K, classes, rounds, held)
 
-    def _choose(self, train_ND: np.ndarray, label_N: np.ndarray, held_N: np.ndarray, seed: int) -> int:
-        """Rounds of least log loss on the rows held back, of classes that are left to be learned from."""
+    def _choose(
+        self, train_ND: np.ndarray, label_N: np.ndarray, held_N: np.ndarray, seed: int
+    ) -> tuple[int, np.ndarray, np.ndarray | None]:
+        """Rounds of least log loss on the rows held back, of classes that are left to be learned from.
+
+        And which rows these are, and what the trees without them say of them, [H, K]; None if there are none.
+        """
         left_K, kept_n = np.unique(label_N[~held_N], return_inverse=True)
         asked_N = held_N & np.isin(label_N, left_K)
         if not asked_N.any() or len(left_K) == 1:
-            return self.rounds
+            return self.rounds, asked_N, None
         trees = self._trees(self.rounds, seed).fit(train_ND[~held_N], kept_n)
-        truth_M = np.searchsorted(left_K, label_N[asked_N])
-        at = np.arange(len(truth_M)), truth_M
-        losses = [
-            -np.log(found[at].clip(1e-15)).mean() for found in trees.staged_predict_proba(train_ND[asked_N])
-        ]
-        return int(np.argmin(losses)) + 1
+        truth_H = np.searchsorted(left_K, label_N[asked_N])
+        at = np.arange(len(truth_H)), truth_H
+        rounds, least, best_HK = 0, np.inf, np.zeros((len(truth_H), int(label_N.max()) + 1))
+        for done, found in enumerate(trees.staged_predict_proba(train_ND[asked_N])):
+            if (loss := float(-np.log(found[at].clip(1e-15)).mean())) < least:
+                rounds, least = done + 1, loss
+                best_HK[:, left_K] = found
+        return rounds, asked_N, best_HK
 
     def _trees(self, rounds: int, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -72,6 +80,7 @@ class Trees:
     present_K: Int[np.ndarray, " K"]
     classes: int
     rounds: int  # that were chosen
+    held: HeldBack | None  # None where there was nothing to choose
 
     def probabilities(self, rows_MD: Float[np.ndarray, "M D"]) -> Float32[np.ndarray, "M C"]:
         """See Predictor."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from aqqua.evaluate.probes.probe import Advance, Probe, silent
+from aqqua.evaluate.probes.probe import Advance, Probe
+from aqqua.progress import silent
 
 SHOTS = (1, 5, 10, 20)
 TRIES = 5

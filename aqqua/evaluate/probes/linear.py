@@ -21,14 +21,15 @@ from aqqua.evaluate.probes.descent import Course, descend
 from aqqua.evaluate.probes.probe import (
     Advance,
     Always,
+    HeldBack,
     Predictor,
     Standardised,
-    check_rows,
+    labelled,
     one_thread,
     over_all_classes,
-    silent,
 )
-from aqqua.evaluate.probes.validation import validation_rows, validation_score
+from aqqua.evaluate.probes.validation import validation_score
+from aqqua.progress import silent
 
 RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)  # for a batch of 256
 RATES_BATCH = 256
@@ -57,30 +58,33 @@ class Linear:
         advance: Advance = silent,
     ) -> Predictor:
         """See Probe.fit. On the CPU one thread is used, so that the answer is the same on any machine."""
-        check_rows(train_ND, labels_N, classes, groups_N, "linear")
-        present_K, label_N = np.unique(labels_N, return_inverse=True)
-        if len(present_K) == 1:
-            return Always(int(present_K[0]), classes)
+        known = labelled(train_ND, labels_N, classes, groups_N, seed, "linear")
+        if isinstance(known, Always):
+            return known
         standardised = Standardised.of(train_ND)
         rows_ND = torch.from_numpy(standardised(train_ND)).to(self.device)
-        labels = torch.from_numpy(label_N).to(self.device)
-        held_N = validation_rows(labels_N, groups_N, seed)
+        labels, K = torch.from_numpy(known.label_N).to(self.device), len(known.present_K)
         with one_thread() if self.device == "cpu" else nullcontext():
-            rate = self._choose(rows_ND, labels, held_N, len(present_K), seed, advance)
-            layer = self._train(rows_ND, labels, (rate,), len(present_K), seed, advance)
-        return LinearHead(layer, present_K, classes, standardised, rate)
+            rate, found_HK = self._choose(rows_ND, labels, known.held_N, K, seed, advance)
+            layer = self._train(rows_ND, labels, (rate,), K, seed, advance)
+        held = None
+        if found_HK is not None:
+            held = HeldBack(known.held_N, over_all_classes(found_HK, known.present_K, classes))
+        return LinearAnswers(layer, known.present_K, classes, standardised, rate, held)
 
     def _choose(
         self, rows_ND: Tensor, labels_N: Tensor, held_N: np.ndarray, K: int, seed: int, advance: Advance
-    ) -> float:
+    ) -> tuple[float, np.ndarray | None]:
+        """The rate of best macro-F1 on the rows held back, and what it says of them, [H, K]; None untried."""
         if len(self.rates) == 1 or not held_N.any():
-            return self.rates[len(self.rates) // 2]
+            return self.rates[len(self.rates) // 2], None
         held = torch.from_numpy(held_N).to(rows_ND.device)
         layer = self._train(rows_ND[~held], labels_N[~held], self.rates, K, seed, advance)
         found_MGK = layer.probabilities(rows_ND[held])
         truth = labels_N[held].cpu().numpy()
         scores = [validation_score(truth, found_MGK[:, g].cpu().numpy()) for g in range(len(self.rates))]
-        return self.rates[int(np.argmax(scores))]
+        best = int(np.argmax(scores))
+        return self.rates[best], found_MGK[:, best].cpu().numpy()
 
     def _train(
         self, rows_ND: Tensor, labels_N: Tensor, rates: tuple[float, ...], K: int, seed: int, advance: Advance
@@ -119,7 +123,7 @@ class Layers(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class LinearHead:
+class LinearAnswers:
     """A trained linear probe."""
 
     layer: Layers  # of one
@@ -127,6 +131,7 @@ class LinearHead:
     classes: int
     standardised: Standardised
     rate: float  # that was chosen
+    held: HeldBack | None  # None where there was nothing to choose
 
     def probabilities(self, rows_MD: Float[np.ndarray, "M D"]) -> Float32[np.ndarray, "M C"]:
         """See Predictor."""

@@ -19,13 +19,14 @@ from jaxtyping import Float, Float32, Float64, Int
 from aqqua.evaluate.probes.probe import (
     Advance,
     Always,
+    HeldBack,
     Predictor,
     Standardised,
-    check_rows,
+    labelled,
     over_all_classes,
-    silent,
 )
-from aqqua.evaluate.probes.validation import validation_rows, validation_score
+from aqqua.evaluate.probes.validation import validation_score
+from aqqua.progress import silent
 
 # Inverse regularisation tried, from the strongest: every fourth of dinov2/eval/log_regression.py's
 # 10^linspace(-6, 5, 45).
@@ -59,42 +60,47 @@ class Logistic:
         advance: Advance = silent,
     ) -> Predictor:
         """See Probe.fit; `advance` is called with the fits done."""
-        check_rows(train_ND, labels_N, classes, groups_N, "logistic")
-        present_K, label_N = np.unique(labels_N, return_inverse=True)
-        if len(present_K) == 1:
-            return Always(int(present_K[0]), classes)
+        known = labelled(train_ND, labels_N, classes, groups_N, seed, "logistic")
+        if isinstance(known, Always):
+            return known
         standardised = Standardised.of(train_ND)
         rows_ND = standardised(train_ND)
-        held_N = validation_rows(labels_N, groups_N, seed)
-        best = self._choose(rows_ND, label_N, held_N, advance)
+        best, found_HK = self._choose(rows_ND, known.label_N, known.held_N, advance)
+        held = None
+        if found_HK is not None:
+            held = HeldBack(known.held_N, over_all_classes(found_HK, known.present_K, classes))
         advance(self.fits - 1)
-        start = np.zeros((len(present_K), rows_ND.shape[1] + 1))
-        weights = minimise(rows_ND, label_N, best, start, self.max_iterations)
+        start = np.zeros((len(known.present_K), rows_ND.shape[1] + 1))
+        weights = minimise(rows_ND, known.label_N, best, start, self.max_iterations)
         advance(self.fits)
-        return Weights(weights, present_K, classes, standardised, best)
+        return Weights(weights, known.present_K, classes, standardised, best, held)
 
     def _choose(
         self, rows_ND: np.ndarray, label_N: np.ndarray, held_N: np.ndarray, advance: Advance
-    ) -> float:
-        """The strength of best macro-F1 on the rows held back; of equals the strongest regularisation."""
+    ) -> tuple[float, np.ndarray | None]:
+        """The strength of best macro-F1 on the rows held back; of equals the strongest regularisation.
+
+        And what it says of those rows, [H, K]; None where none was tried.
+        """
         strengths = sorted(self.strengths)
         if len(strengths) == 1 or not held_N.any():
-            return strengths[len(strengths) // 2]
-        best, best_score, worse = strengths[0], -1.0, 0
+            return strengths[len(strengths) // 2], None
+        best, best_found, best_score, worse = strengths[0], None, -1.0, 0
         K = int(label_N.max()) + 1
         weights = np.zeros((K, rows_ND.shape[1] + 1))
         kept = rows_ND[~held_N], label_N[~held_N]
         for done, strength in enumerate(strengths):
             advance(done)
             weights = minimise(*kept, strength, weights, self.max_iterations, ROUGH_TOLERANCE)
-            score = validation_score(label_N[held_N], softmax_rows(rows_ND[held_N], weights))
+            found_MK = softmax_rows(rows_ND[held_N], weights)
+            score = validation_score(label_N[held_N], found_MK)
             if score > best_score:
-                best, best_score, worse = strength, score, 0
-            else:
-                worse += 1
+                best, best_found, best_score, worse = strength, found_MK, score, 0
+            elif len(np.unique(found_MK.argmax(axis=1))) > 1:
+                worse += 1  # too strong a one calls all rows alike: equals of these are no reason to stop
             if worse == PATIENCE:
                 break
-        return best
+        return best, best_found
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +112,7 @@ class Weights:
     classes: int
     standardised: Standardised
     strength: float  # that was chosen
+    held: HeldBack | None  # None where there was nothing to choose
 
     def probabilities(self, rows_MD: Float[np.ndarray, "M D"]) -> Float32[np.ndarray, "M C"]:
         """See Predictor."""

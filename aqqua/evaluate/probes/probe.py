@@ -1,6 +1,7 @@
 """What every probe is: fitted on labelled rows, it answers with a probability of each class.
 
-Letters: N training rows, M asked rows, D width, C classes of the set, K classes that occur in training.
+Letters: N training rows, H of them held back, M asked rows, D width, C classes of the set, K classes that
+occur in training.
 Test: tests/evaluate/probes/test_probe.py.
 """
 
@@ -11,13 +12,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
+
+from aqqua.evaluate.probes.validation import validation_rows
 
 Advance = Callable[[int], None]
-
-
-def silent(_done: int) -> None:
-    """Progress that nobody watches."""
 
 
 @runtime_checkable
@@ -111,6 +110,42 @@ def check_rows(
             f"{name}: features must be finite, got others in row {int(np.argmin(finite_N))} of "
             f"{len(train_ND)}; look at the model"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class HeldBack:
+    """Training rows that the setting was chosen on, and what the fit without them says of them.
+
+    One number, such as a temperature, can be fitted on these without another fit of the probe: the setting
+    was chosen among a few by its macro-F1 here, which hardly makes it surer of them than of other groups.
+    """
+
+    rows_N: Bool[np.ndarray, " N"]
+    found_HC: Float32[np.ndarray, "H C"]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Training rows by the classes that occur, and which of them are held back to choose a setting."""
+
+    present_K: Int[np.ndarray, " K"]  # class numbers, rising
+    label_N: Int[np.ndarray, " N"]  # place in present_K
+    held_N: Bool[np.ndarray, " N"]
+
+
+def labelled(
+    train_ND: np.ndarray, labels_N: np.ndarray, classes: int, groups_N: np.ndarray, seed: int, name: str
+) -> Labelled | Always:
+    """How every probe that chooses a setting begins; Always where there is one class and so no choice.
+
+    Raises:
+        ValueError: as check_rows.
+    """
+    check_rows(train_ND, labels_N, classes, groups_N, name)
+    present_K, label_N = np.unique(labels_N, return_inverse=True)
+    if len(present_K) == 1:
+        return Always(int(present_K[0]), classes)
+    return Labelled(present_K, label_N, validation_rows(labels_N, groups_N, seed))
 
 
 def over_all_classes(

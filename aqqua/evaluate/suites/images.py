@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from aqqua.curate.copies.duplicates import KIND as DUPLICATES
-from aqqua.evaluate.suites.suite import TRUSTED, Suite, SuiteDataset
+from aqqua.evaluate.suites.suite import Suite, SuiteDataset
 from aqqua.store.columns import Columns
 from aqqua.store.read import Dataset
+from aqqua.store.schema import TRUSTED
 from aqqua.store.split import NAMING
 from aqqua.taxonomy.classes import TaxonClass
 from aqqua.taxonomy.label_map import LabelMap

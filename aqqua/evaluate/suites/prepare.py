@@ -3,7 +3,7 @@
 Test: tests/evaluate/suites/test_prepare.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from aqqua.config import did_you_mean
 from aqqua.evaluate.suites.contaminated import contaminated
 from aqqua.evaluate.suites.images import Images, read_images
-from aqqua.evaluate.suites.split import Split, splits_of
+from aqqua.evaluate.suites.measured import MeasuredTrait, measured_traits
+from aqqua.evaluate.suites.split import NEITHER, TESTED, Split, splits_of
 from aqqua.evaluate.suites.suite import PROTOCOL, Suite
 from aqqua.store.read import Dataset
 from aqqua.taxonomy.classes import TaxonClass
@@ -31,6 +33,7 @@ class Prepared:
         known_I: bool [I], images that the model's pretraining set held or was near to; all False if nobody
             looked.
         looked: whether that was looked for.
+        measured: traits and carbon of the images, where the suite asks for them.
     """
 
     suite: Suite
@@ -40,6 +43,7 @@ class Prepared:
     skipped: dict[str, str]
     known_I: np.ndarray
     looked: bool
+    measured: tuple[MeasuredTrait, ...] = ()
 
     @property
     def classes(self) -> tuple[TaxonClass, ...]:
@@ -49,6 +53,13 @@ class Prepared:
     def tier(self, name: str) -> tuple[Split, ...]:
         """The splits of one tier."""
         return tuple(split for split in self.splits if split.tier == name)
+
+    def tested(self, split: Split) -> np.ndarray:
+        """Numbers of the images that a split asks about: of a class, or whose traits were measured."""
+        asked = [split.test] if self.suite.asks_classes else []
+        for one in self.measured:
+            asked.append(one.image_N[split.side_I[one.image_N] == TESTED])
+        return np.unique(np.concatenate(asked))
 
     def rows(self, numbers: np.ndarray) -> list[tuple[Dataset, np.ndarray, np.ndarray]]:
         """Where images lie: for each data set, the rows there and their places in `numbers`."""
@@ -81,16 +92,17 @@ class Prepared:
         }
 
     def _split_facts(self, split: Split) -> dict[str, Any]:
+        tested = self.tested(split)
         return {
             "tier": split.tier,
             "held_out": list(split.held_out),
             "train_images": len(split.train),
-            "test_images": len(split.test),
+            "test_images": len(tested),
             "classes": len(split.classes),
             "classes_tested": len(np.unique(split.test_label)),
-            "test_groups": len(np.unique(self.images.group_I[split.test])),
-            "test_sha256": sha256(split.test.astype("<i8").tobytes()).hexdigest(),
-            "test_images_known": int(self.known_I[split.test].sum()) if self.looked else None,
+            "test_groups": len(np.unique(self.images.group_I[tested])),
+            "test_sha256": sha256(tested.astype("<i8").tobytes()).hexdigest(),
+            "test_images_known": int(self.known_I[tested].sum()) if self.looked else None,
             "left_out": split.left_out,
         }
 
@@ -110,6 +122,7 @@ def prepare(
     duplicates: Mapping[str, Path] | None = None,
     contamination: Mapping[str, Sequence[Path]] | None = None,
     leave_out_known: bool = False,
+    relations: Collection[str] | None = None,
 ) -> Prepared:
     """Open the data sets of a suite, find out what counts, and split it.
 
@@ -121,6 +134,8 @@ def prepare(
         contamination: key -> what of that data set a pretraining set held or was near to: folders of
             contamination (`aqqua curate PRETRAINING --evaluation DATASET`), or text files of image ids.
         leave_out_known: such images leave the test.
+        relations: ids of published relations of carbon, by whose values nothing is judged; needed where the
+            suite asks for carbon.
 
     Raises:
         ValueError: a data set is missing or another one than results are compared on, a label is unknown, a
@@ -136,8 +151,13 @@ def prepare(
         made, not_made = splits_of(images, suite, tier)
         splits += [_without_known(split, known_I) for split in made] if leave_out_known else made
         skipped |= not_made
-    looked = contamination is not None
-    return Prepared(suite, tuple(datasets.values()), images, tuple(splits), skipped, known_I, looked)
+    found = images, tuple(splits), skipped, known_I, contamination is not None
+    prepared = Prepared(suite, tuple(datasets.values()), *found, measured_traits(suite, datasets, relations))
+    if empty := next((split.name for split in splits if not len(prepared.tested(split))), None):
+        raise ValueError(
+            f"suite: every split must test an image, got none for {empty}; measure images of its test groups"
+        )
+    return prepared
 
 
 def _opened(suite: Suite, paths: Mapping[str, Path | str]) -> dict[str, Dataset]:
@@ -166,21 +186,23 @@ def _chosen(suite: Suite, tiers: Sequence[str]) -> list[str]:
     names = suite.tiers.names
     unknown = [name for name in tiers if name not in names]
     if unknown:
+        hint = did_you_mean(unknown[0], names) or "add it to the suite's file"
         raise ValueError(
-            f"suite: tiers must be among {', '.join(names)} ({suite.name}), got {unknown[0]}; add it to "
-            "the file"
+            f"suite: tiers must be among {', '.join(names)} ({suite.name}), got {unknown[0]}; {hint}"
         )
     return [name for name in names if not tiers or name in tiers]
 
 
 def _without_known(split: Split, known_I: np.ndarray) -> Split:
     known = known_I[split.test]
-    if known.all():
+    if len(known) and known.all():
         raise ValueError(
             f"suite: some test images of {split.name} must be unknown to the model, got {len(known)} that "
             "pretraining knew; report them as known instead, or take another suite"
         )
+    side_I = np.where(known_I & (split.side_I == TESTED), NEITHER, split.side_I).astype(np.int8)
     if not known.any():
-        return split
+        return replace(split, side_I=side_I)
     left_out = {**split.left_out, "known from pretraining": int(known.sum())}
-    return replace(split, test=split.test[~known], test_label=split.test_label[~known], left_out=left_out)
+    sides = {"test": split.test[~known], "test_label": split.test_label[~known], "side_I": side_I}
+    return replace(split, **sides, left_out=left_out)

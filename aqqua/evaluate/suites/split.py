@@ -22,6 +22,8 @@ from aqqua.evaluate.suites.images import Images
 from aqqua.evaluate.suites.suite import InstrumentTier, RegionTier, SampleTier, Suite
 from aqqua.store.split import draw, held_out_rows
 
+LEARNT_FROM, TESTED, NEITHER = 0, 1, 2  # sides of an image in a split
+
 
 @dataclass(frozen=True)
 class Split:
@@ -35,6 +37,7 @@ class Split:
         classes: int32 [K], numbers of the classes asked for, ascending.
         train_label, test_label: int64, numbers 0 to K-1, into `classes`.
         left_out: why images of a class are on neither side, and how many.
+        side_I: int8 [I], of every image, with a class or without: TESTED, LEARNT_FROM or NEITHER.
     """
 
     tier: str
@@ -46,6 +49,7 @@ class Split:
     train_label: np.ndarray
     test_label: np.ndarray
     left_out: dict[str, int]
+    side_I: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ def _split(images: Images, suite: Suite, tier: str, sides: _Sides) -> Split:
     count = len(images.classes)
     # Training sees every image that is not held out, labelled or not.
     seen = np.unique(images.picture_I[~tested_I])
-    copy_I = used_I & tested_I & np.isin(images.picture_I, seen)
+    seen_I = tested_I & np.isin(images.picture_I, seen)
+    copy_I = used_I & seen_I
     train_I, test_I = used_I & ~tested_I, used_I & tested_I & ~copy_I
     in_train = np.bincount(class_I[train_I], minlength=count)
     in_test = np.bincount(class_I[test_I], minlength=count)
@@ -207,7 +212,7 @@ def _split(images: Images, suite: Suite, tier: str, sides: _Sides) -> Split:
     asked_I = np.zeros(len(images), bool)
     asked_I[class_I >= 0] = asked[class_I[class_I >= 0]]
     train, test = np.flatnonzero(train_I & asked_I), np.flatnonzero(test_I & asked_I)
-    if not len(train) or not len(test):
+    if suite.asks_classes and not (len(train) and len(test)):
         raise _CannotError(f"{len(train)} images to learn from and {len(test)} to test on")
     classes = np.flatnonzero(asked).astype(np.int32)
     place = np.full(count, -1, np.int64)
@@ -223,5 +228,6 @@ def _split(images: Images, suite: Suite, tier: str, sides: _Sides) -> Split:
             place[class_I[train]],
             place[class_I[test]],
             {why: count for why, count in left_out.items() if count},
+            np.where(usable_I & ~seen_I, tested_I, NEITHER).astype(np.int8),
         ),
     )

@@ -5,7 +5,6 @@ Those of public sets come with aqqua and are named without a path. Paths inside 
 Test: tests/evaluate/suites/test_suite.py. For people: docs/suites.md.
 """
 
-import difflib
 import re
 from collections.abc import Iterable
 from hashlib import sha256
@@ -15,13 +14,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from aqqua.config import load_config, to_yaml
+from aqqua.config import load_config, named_yaml, to_yaml, yaml_names
+from aqqua.evaluate.finetune.traits import Kind
+from aqqua.store.manifest import file_sha256
+from aqqua.store.split import DEFAULT_HOLDOUT, MIN_PER_CLASS
 from aqqua.taxonomy.classes import QUALIFIERS
 from aqqua.taxonomy.label_map import LabelMap, known_maps
 
 PROTOCOL = 1  # what splits and statuses mean; results of different protocols are not compared
 AS_WRITTEN = "as written"
-TRUSTED = ("validated", "folder")  # label statuses that count as truth
+_FOLDER = files("aqqua.evaluate.suites")
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 Metric = Literal[
@@ -36,6 +38,7 @@ Metric = Literal[
     "traits",
     "carbon",
 ]
+MEASURED: tuple[Metric, ...] = ("traits", "carbon")  # judged by values of images, whatever their class
 Level = Literal["kingdom", "phylum", "class", "order", "family", "genus", "species"]
 TextColumn = Literal["image_id", "sample", "group", "source"]
 
@@ -85,7 +88,7 @@ class SampleTier(BaseModel):
 
     model_config = _STRICT
 
-    holdout: float = Field(0.2, gt=0, lt=1, description="share of groups tested on")
+    holdout: float = Field(DEFAULT_HOLDOUT, gt=0, lt=1, description="share of groups tested on")
 
 
 class RegionTier(BaseModel):
@@ -142,6 +145,24 @@ class Tiers(BaseModel):
         return [name for name in Tiers.model_fields if getattr(self, name) is not None]
 
 
+class CarbonTable(BaseModel):
+    """Measured carbon of organisms: one trait, in pg, ng, µg or mg; never values of a relation."""
+
+    model_config = _STRICT
+
+    table: str = Field(
+        min_length=1, description="CSV or Parquet file: object_id, trait_id, value, unit, method"
+    )
+    dataset: str | None = Field(None, description="key of the data set of its objects; null: the only one")
+
+
+class TraitTable(CarbonTable):
+    """Measured traits of images."""
+
+    kinds: dict[str, Kind] = Field({}, description="of traits whose values do not say it")
+    log10: list[str] = Field([], description="continuous traits that are judged by their logarithm")
+
+
 class Suite(BaseModel):
     """What a model is judged on."""
 
@@ -154,11 +175,11 @@ class Suite(BaseModel):
     level: Level | None = Field(None, description="rank at which classes are joined; null: as labelled")
     pass_over: list[str] = Field([], description="qualifiers that make no difference at a level")
     tiers: Tiers
-    min_train_images: int = Field(2, ge=1, description="a class needs to be asked for")
+    min_train_images: int = Field(MIN_PER_CLASS, ge=1, description="a class needs to be asked for")
     min_test_images: int = Field(0, ge=0, description="a class needs to be asked for")
     metrics: list[Metric] = Field(["classification"], min_length=1, description="asked for")
-    traits: str | None = Field(None, description="table of measured traits, for trait metrics")
-    carbon: str | None = Field(None, description="table of measured carbon, for carbon metrics")
+    traits: TraitTable | None = Field(None, description="measured traits, for the metric traits")
+    carbon: CarbonTable | None = Field(None, description="measured carbon, for the metric carbon")
 
     @field_validator("pass_over")
     @classmethod
@@ -170,10 +191,28 @@ class Suite(BaseModel):
 
     @model_validator(mode="after")
     def _tables(self) -> "Suite":
-        for metric, table in (("traits", self.traits), ("carbon", self.carbon)):
-            if metric in self.metrics and table is None:
-                raise ValueError(f"metric {metric} needs a table; give it as {metric}")
+        for metric, part in (("traits", self.traits), ("carbon", self.carbon)):
+            if (metric in self.metrics) != (part is not None):
+                wanted = "needs a table" if part is None else "must be among metrics to be judged"
+                raise ValueError(f"metric {metric} {wanted}; give both {metric} and the metric, or neither")
+            if part is None:
+                continue
+            if part.dataset is None and len(self.datasets) > 1:
+                raise ValueError(f"{metric} must say of which dataset its objects are; add {metric}.dataset")
+            if part.dataset is not None and part.dataset not in self.datasets:
+                raise ValueError(
+                    f"{metric}.dataset must be one of {', '.join(self.datasets)}, not {part.dataset}"
+                )
         return self
+
+    @property
+    def asks_classes(self) -> bool:
+        """Whether anything but measured values is asked for."""
+        return bool(set(self.metrics) - set(MEASURED))
+
+    def measured_table(self, metric: Metric) -> CarbonTable | None:
+        """The part of one of MEASURED."""
+        return self.traits if metric == "traits" else self.carbon
 
     @staticmethod
     def load(source: Path | str) -> "Suite":
@@ -182,15 +221,7 @@ class Suite(BaseModel):
         Raises:
             ValueError: no such suite, or its file is not as it must be.
         """
-        known = known_suites()
-        if str(source) in known:
-            path = Path(str(files("aqqua.evaluate.suites") / f"{source}.yaml"))
-        elif Path(source).suffix in (".yaml", ".yml"):
-            path = Path(source)
-        else:
-            near = difflib.get_close_matches(str(source), known, 1)
-            hint = f"did you mean {near[0]}?" if near else "give the path of a YAML file"
-            raise ValueError(f"suite: must be a YAML file or one of {', '.join(known)}, got {source}; {hint}")
+        path = named_yaml("suite", source, _FOLDER)
         return _resolved(load_config(Suite, path), path.parent)
 
     @staticmethod
@@ -211,6 +242,10 @@ class Suite(BaseModel):
             labels: that it has, for maps `as written`.
         """
         source = self.datasets[key].labels
+        if source.lower().replace("_", " ").replace("-", " ") == AS_WRITTEN != source:
+            raise ValueError(
+                f"suite: labels of {key} without a map must be {AS_WRITTEN!r}, got {source!r}; correct it"
+            )
         return LabelMap.as_written(labels) if source == AS_WRITTEN else LabelMap.load(source)
 
     @property
@@ -219,29 +254,33 @@ class Suite(BaseModel):
         maps = {key: self.label_map(key) for key in self.datasets}
         # Where the files lie makes no difference.
         named = {k: d.model_copy(update={"labels": maps[k].name}) for k, d in self.datasets.items()}
-        text = to_yaml(self.model_copy(update={"datasets": named, "traits": None, "carbon": None}))
+        tables: dict[str, CarbonTable] = {
+            metric: part.model_copy(update={"table": file_sha256(Path(part.table))})
+            for metric in MEASURED
+            if (part := self.measured_table(metric)) is not None
+        }
+        text = to_yaml(self.model_copy(update={"datasets": named, **tables}))
         return sha256("".join([text, *(to_yaml(one.file) for one in maps.values())]).encode()).hexdigest()
 
 
 def known_suites() -> list[str]:
     """Names of the suites that come with aqqua."""
-    folder = files("aqqua.evaluate.suites")
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return yaml_names(_FOLDER)
 
 
 def _resolved(suite: Suite, folder: Path) -> Suite:
     """The same with every path independent of the working folder."""
 
-    known = (*known_maps(), AS_WRITTEN)
-
-    def beside(path: str | None) -> str | None:
-        return None if path is None else str(folder / path)
-
+    known = known_maps()
     maps = {
-        key: one if one.labels in known else one.model_copy(update={"labels": str(folder / one.labels)})
+        key: one.model_copy(update={"labels": str(folder / one.labels)})
+        if one.labels not in known and Path(one.labels).suffix in (".yaml", ".yml")
+        else one
         for key, one in suite.datasets.items()
     }
-    update = {"datasets": maps, "traits": beside(suite.traits), "carbon": beside(suite.carbon)}
-    return suite.model_copy(update=update)
+    tables: dict[str, CarbonTable] = {
+        metric: part.model_copy(update={"table": str(folder / part.table)})
+        for metric in MEASURED
+        if (part := suite.measured_table(metric)) is not None
+    }
+    return suite.model_copy(update={"datasets": maps, **tables})

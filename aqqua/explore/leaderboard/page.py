@@ -137,10 +137,10 @@ def _names() -> dict[str, dict[str, Any]]:
     return {
         name: {
             "label": name.replace("_", " ").replace("macro f1", "macro-F1").replace("ece", "ECE"),
-            "better": better,
+            "better": about.better,
             "main": name in MAIN,
         }
-        for name, (_, better) in FIGURES.items()
+        for name, about in FIGURES.items()
     }
 
 

@@ -5,10 +5,11 @@ from datetime import date
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from made_published import prediction_rows, sample_rows, write_predictions, write_samples
 
 from aqqua.downstream.publish.darwin_core import COLUMNS, export_darwin_core
-from aqqua.downstream.publish.darwin_core_files import DWC, OBIS, About
+from aqqua.downstream.publish.darwin_core_files import DWC, OBIS, About, read_about
 
 ABOUT = About("Copepods & <others>", "An institute", "someone@example.org", "What was\tseen.")
 
@@ -141,3 +142,31 @@ def test_refusals(made, tmp_path):
     with pytest.raises(ValueError, match="title must be told"):
         About(" ", "a", "b", "c")
     assert {path.name for path in tmp_path.iterdir()} == {"s.parquet", "t.parquet"}
+
+
+GOOD_ABOUT = {"title": "Copepods", "organisation": "An institute", "contact_email": "a@example.org"}
+
+
+def test_about_is_read_from_a_file(tmp_path):
+    path = tmp_path / "about.yaml"
+    path.write_text(yaml.safe_dump({**GOOD_ABOUT, "abstract": "What was seen."}))
+    assert read_about(path) == About("Copepods", "An institute", "a@example.org", "What was seen.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "must be a readable YAML file, got: No such file"),
+        ("title: [", "must be a readable YAML file, got"),
+        ("just words", "must hold lines of `field: words`"),
+        (yaml.safe_dump({**GOOD_ABOUT, "abstrct": "x"}), r"got abstrct; did you mean abstract\?"),
+        (yaml.safe_dump(GOOD_ABOUT), "must tell abstract, got none; add a line `abstract: ...`"),
+        (yaml.safe_dump({**GOOD_ABOUT, "abstract": 2024}), "abstract of .* must be words, got 2024"),
+    ],
+)
+def test_what_is_wrong_with_about_is_named(tmp_path, text, said):
+    path = tmp_path / "about.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_about(path)

@@ -1,44 +1,10 @@
-"""Calibration: temperatures that are known, thresholds by hand, errors of traits."""
+"""Calibration: thresholds by hand, errors of traits."""
 
 import numpy as np
 import pytest
-import torch
 
-from aqqua.evaluate.finetune.calibrate import (
-    TEMPERATURES,
-    fit_temperature,
-    fit_thresholds,
-    negative_log_likelihood,
-    with_errors,
-)
+from aqqua.evaluate.finetune.calibrate import fit_thresholds, with_errors
 from aqqua.evaluate.finetune.traits import Trait
-
-
-def drawn(scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits times `scale` of labels that were drawn from the softmax of the logits as they were."""
-    draw = np.random.default_rng(seed)
-    logits = draw.normal(0, 2, (8000, 4))
-    gumbel = draw.gumbel(size=logits.shape)
-    return scale * logits, (logits + gumbel).argmax(axis=1)
-
-
-@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
-def test_overconfidence_is_found(scale):
-    assert fit_temperature(*drawn(scale)) == pytest.approx(scale, rel=0.06)
-
-
-def test_it_is_the_least_loss_that_torch_finds():
-    logits, label = drawn(2.0)
-    temperature = fit_temperature(logits, label)
-    at = negative_log_likelihood(logits / temperature, label)
-    tensors = torch.from_numpy(logits / temperature), torch.from_numpy(label)
-    assert at == pytest.approx(float(torch.nn.functional.cross_entropy(*tensors)))
-    for factor in (0.97, 1.03):
-        assert negative_log_likelihood(logits / (factor * temperature), label) > at
-
-
-def test_where_all_is_right_the_temperature_stays_in_bounds():
-    assert fit_temperature(np.eye(3)[[0, 1, 2]], np.array([0, 1, 2])) == pytest.approx(TEMPERATURES[0])
 
 
 def test_thresholds_by_hand():

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from aqqua.evaluate.finetune.groups import group_names, validation_rows
-from aqqua.store.split import NAMING
+from aqqua.evaluate.finetune.groups import rows_set_apart
+from aqqua.store.split import NAMING, group_names
 
 LABELLED = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=4, max_size=80)
 
@@ -16,7 +16,7 @@ def test_groups_stay_whole_and_every_class_stays_in_training(rows, share, seed):
     groups = [b"group%d" % g for g, _ in rows]
     label = np.array([c for _, c in rows])
     try:
-        apart = validation_rows(groups, label, share, seed)
+        apart = rows_set_apart(groups, label, share, seed)
     except ValueError:
         assume(False)
     for name in set(groups):
@@ -29,15 +29,15 @@ def test_groups_stay_whole_and_every_class_stays_in_training(rows, share, seed):
 def test_about_the_share_is_set_apart_and_the_seed_decides():
     groups = [b"g%d" % (i // 5) for i in range(1000)]
     label = np.arange(1000) % 7
-    first = validation_rows(groups, label, 0.2, 0)
+    first = rows_set_apart(groups, label, 0.2, 0)
     assert 0.2 <= first.mean() < 0.21
-    np.testing.assert_array_equal(first, validation_rows(groups, label, 0.2, 0))
-    assert (first != validation_rows(groups, label, 0.2, 1)).any()
+    np.testing.assert_array_equal(first, rows_set_apart(groups, label, 0.2, 0))
+    assert (first != rows_set_apart(groups, label, 0.2, 1)).any()
 
 
 def test_a_single_group_cannot_be_divided():
     with pytest.raises(ValueError, match="got 1 groups of 9 images"):
-        validation_rows([b"one"] * 9, np.zeros(9, np.int64), 0.2, 0)
+        rows_set_apart([b"one"] * 9, np.zeros(9, np.int64), 0.2, 0)
 
 
 def test_images_without_a_group_are_their_own_and_copies_stay_together(disks_and_rods):

@@ -128,13 +128,14 @@ def test_contenders_are_compared_on_the_same_draws():
     flat = np.full((240, 6), 0.1) + 0.4 * np.eye(6)[first.probability_MC.argmax(axis=1)]
     flat[:60] = np.eye(6)[0]
     second = Judged(first.truth_M, flat, first.group_M, first.sample_M)
-    ahead, behind = macro_f1_margin(first, second), macro_f1_margin(second, first)
+    ahead = macro_f1_margin(first.called, second.called)
+    behind = macro_f1_margin(second.called, first.called)
     scores = [judge("m", "t", "p", one, LABELS).figures["macro_f1"].value for one in (first, second)]
     assert ahead.value == pytest.approx(scores[0] - scores[1])
     assert 0 < ahead.low < ahead.high
     assert (behind.low, behind.high) == pytest.approx((-ahead.high, -ahead.low))
     with pytest.raises(ValueError, match="must be judged on the same images, got another truth_M"):
-        macro_f1_margin(first, images(1))
+        macro_f1_margin(first.called, images(1).called)
 
 
 def test_bad_input():

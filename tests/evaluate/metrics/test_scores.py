@@ -1,11 +1,13 @@
 """Scores become JSON without NaN, under names that are known, in a fixed order."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from aqqua.evaluate.metrics.interval import Interval
 from aqqua.evaluate.metrics.scores import FIGURES, RANKS, ClassRow, Scores, exact
+from aqqua.evaluate.suites.suite import Metric
 
 NAN = float("nan")
 
@@ -54,6 +56,9 @@ def test_an_unknown_figure_is_refused():
 
 
 def test_every_figure_has_a_direction_and_every_rank_a_figure():
-    assert {better for _, better in FIGURES.values()} == {"higher", "lower", "nearer 0", ""}
+    assert {about.better for about in FIGURES.values()} == {"higher", "lower", "nearer 0", ""}
     assert all(f"accuracy_{rank}" in FIGURES for rank in RANKS)
-    assert all(unit in {"", "share", "edges of the tree", "log10", "levels"} for unit, _ in FIGURES.values())
+    units = {"", "share", "edges of the tree", "log10", "levels"}
+    assert {about.unit for about in FIGURES.values()} == units
+    # Every metric that a suite may ask for has figures; carbon has those of traits.
+    assert {about.family for about in FIGURES.values()} == set(get_args(Metric)) - {"carbon"}

@@ -2,12 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from aqqua.evaluate.metrics.calibration import reliability
-from aqqua.evaluate.metrics.temperature import RANGE, apply_temperature, fit_temperature
+from aqqua.evaluate.metrics.temperature import (
+    RANGE,
+    apply_temperature,
+    fit_temperature,
+    temperature_of_logits,
+)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -66,3 +72,33 @@ def test_order_and_certainty_stay():
         apply_temperature(stated, 0)
     with pytest.raises(ValueError, match="temperature must be above 0, got nan"):
         apply_temperature(stated, float("nan"))
+
+
+def drawn(scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that were drawn from the softmax of logits, and the logits times `scale`."""
+    draw = np.random.default_rng(seed)
+    logits = draw.normal(0, 2, (8000, 4))
+    gumbel = draw.gumbel(size=logits.shape)
+    return (logits + gumbel).argmax(axis=1), scale * logits
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_overconfidence_is_found(scale):
+    assert temperature_of_logits(*drawn(scale)) == pytest.approx(scale, rel=0.06)
+
+
+def test_it_is_the_least_loss_that_torch_finds():
+    label, logits = drawn(2.0)
+    temperature = temperature_of_logits(label, logits)
+
+    def loss(at):
+        tensors = torch.from_numpy(logits / at), torch.from_numpy(label)
+        return float(torch.nn.functional.cross_entropy(*tensors))
+
+    assert all(loss(factor * temperature) > loss(temperature) for factor in (0.97, 1.03))
+
+
+def test_where_all_is_right_the_temperature_stays_in_bounds():
+    right = np.array([0, 1, 2]), np.eye(3)
+    assert temperature_of_logits(*right, (0.25, 20.0)) == 0.25
+    assert temperature_of_logits(*right) == RANGE[0]

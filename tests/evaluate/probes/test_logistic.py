@@ -85,6 +85,16 @@ def test_patience_ends_the_search(monkeypatch):
     assert tried == [*STRENGTHS[: best + 1 + logistic.PATIENCE], found.strength]
 
 
+def test_strengths_that_say_one_class_throughout_do_not_end_the_search():
+    """Of a common class and two rare ones the strongest four call all rows alike, and score alike."""
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(400, 6)).astype(np.float32)
+    labels = np.digitize(rows[:, 0] + draw.normal(0, 0.3, 400), (-0.7, 0.7))
+    found = Logistic().fit(rows, labels, 3, np.arange(400) // 8)
+    assert found.strength > STRENGTHS[logistic.PATIENCE]
+    assert (found.probabilities(rows).argmax(axis=1) == labels).mean() > 0.75
+
+
 def test_progress_ends_with_all_fits():
     rows, labels, groups = clouds(20)
     told = []

@@ -31,6 +31,21 @@ def test_splits_of_all_tiers(hold, suite_of):
     np.testing.assert_array_equal(places, np.arange(len(split.test)))
 
 
+def test_a_tier_that_is_not_there_names_the_nearest(hold, suite_of):
+    dataset = hold("d", FACTS)
+    with pytest.raises(ValueError, match=r"among sample, instrument .*, got sampel; did you mean sample\?"):
+        prepare(suite_of(tiers=TIERS), {"first": dataset.path}, tiers=["sampel"])
+    with pytest.raises(ValueError, match="got region; add it to the suite's file"):
+        prepare(suite_of(tiers=TIERS), {"first": dataset.path}, tiers=["region"])
+
+
+@pytest.mark.parametrize("labels", ["as_written", "as-written", "As written"])
+def test_labels_as_written_are_hinted_at(hold, suite_of, labels):
+    suite = suite_of(tiers=TIERS, dataset={"labels": labels})
+    with pytest.raises(ValueError, match=f"of first without a map must be 'as written', got '{labels}'"):
+        prepare(suite, {"first": hold("d", FACTS).path})
+
+
 def test_the_facts_are_json_and_the_same_again(hold, suite_of):
     dataset = hold("d", FACTS)
     facts = prepare(suite_of(tiers=TIERS), {"first": dataset.path}).facts()

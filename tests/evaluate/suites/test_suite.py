@@ -23,11 +23,11 @@ def written(folder, text):
 
 
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
-    path = written(tmp_path, GOOD + "traits: traits.csv\nmetrics: [classification, traits]\n")
+    path = written(tmp_path, GOOD + "traits: {table: traits.csv}\nmetrics: [classification, traits]\n")
     monkeypatch.chdir("/")
     suite = Suite.load(path)
     assert suite.label_map("first").name == "letters"
-    assert suite.traits == str(tmp_path / "traits.csv")
+    assert suite.traits.table == str(tmp_path / "traits.csv")
 
 
 def test_labels_may_have_no_map(tmp_path):
