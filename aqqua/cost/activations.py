@@ -34,13 +34,18 @@ class PackShape:
     patches: float
     masked: float
     global_views: float = 2.0  # of an image
+    global_patches: float = 0.0
+    global_squares: float = 0.0  # Σ (patches of a global view)²
 
     @classmethod
     def of(cls, tokens: Tokens, prefix: int, images: float) -> "PackShape":
         """Of so many images with these tokens."""
         role = tokens.student.times(images)
-        masked = tokens.masked * images
-        return cls(images, role.tokens, role.views, role.patches(prefix), masked, tokens.globals_.views)
+        masked, seen = tokens.masked * images, tokens.globals_.times(images)
+        return cls(
+            images, role.tokens, role.views, role.patches(prefix), masked, tokens.globals_.views,
+            seen.patches(prefix), seen.patch_squares(prefix),
+        )  # fmt: skip
 
     @property
     def kept_views(self) -> float:
@@ -148,12 +153,25 @@ def logit_bytes(objective: ObjectiveConfig, pack: PackShape, saving: Saving) -> 
     return logits + 4 * (rows * dino.prototypes + pack.masked * ibot.prototypes)
 
 
+def anchor_bytes(model: ModelConfig, pack: PackShape) -> float:
+    """What Gram anchoring keeps: all patch features, those of global views once more with length 1, and two
+    Gram matrices of each global view; all float32."""
+    rows = pack.patches + pack.global_patches
+    return 4 * rows * model.width + 2 * 4 * pack.global_squares
+
+
+def spread_bytes(model: ModelConfig, objective: ObjectiveConfig, pack: PackShape) -> float:
+    """Of a pack's CLS on every rank, where KoLeo looks beyond packs: as gathered, and joined by groups."""
+    return 2 * 4 * pack.images * pack.global_views * model.width if objective.spreads else 0.0
+
+
 def pack_bytes(model: ModelConfig, objective: ObjectiveConfig, pack: PackShape, saving: Saving) -> float:
     """All that a pack keeps between the student's forward and backward pass."""
     dino, ibot = heads_of(objective)
     heads = head_bytes(dino, model.width, pack.views, saving)
     heads += head_bytes(ibot, model.width, pack.masked, saving)
-    return backbone_bytes(model, pack, saving) + heads + logit_bytes(objective, pack, saving)
+    anchored = anchor_bytes(model, pack) if objective.gram is not None else 0.0
+    return backbone_bytes(model, pack, saving) + heads + logit_bytes(objective, pack, saving) + anchored
 
 
 def loss_work_bytes(objective: ObjectiveConfig, pack: PackShape, saving: Saving) -> float:

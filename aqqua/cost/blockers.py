@@ -33,7 +33,7 @@ def of_config(config: PretrainConfig) -> Iterator[str]:
 def of_disk(config: PretrainConfig) -> Iterator[str]:
     """Checkpoints that are kept, and one that is being written, must fit beside what is there."""
     count = config.train.keep_checkpoints + 1
-    needed = count * checkpoint_bytes(network_parameters(config.model, config.objective))
+    needed = count * checkpoint_bytes(network_parameters(config.model, config.objective), config.objective)
     place = next(p for p in (config.run.absolute(), *config.run.absolute().parents) if p.is_dir())
     free = _free_bytes(place)
     if free < needed:

@@ -108,10 +108,20 @@ class ImageFlops:
         return student + self.teacher.forward_total + self.teacher_heads.forward_total
 
 
+def seen_without_gradient(objective: ObjectiveConfig, globals_: Role, prefix: int) -> Role:
+    """Views of an image that backbones see in passes of their own, without gradient: the teacher the global
+    ones; the Gram teacher, once it is taken, the same at its scale; and the student before it learns, where
+    KoLeo looks beyond a pack."""
+    seen = globals_
+    if objective.gram is not None:
+        seen = seen.plus(globals_.enlarged(objective.gram.scale, prefix))
+    return seen.plus(globals_) if objective.spreads else seen
+
+
 def image_flops(
     model: ModelConfig, objective: ObjectiveConfig, tokens: Tokens, kept: float = 1.0
 ) -> ImageFlops:
-    """Of an image with these tokens.
+    """Of an image with these tokens. The heads of guides are left out: two small layers for each global view.
 
     Args:
         kept: share of the student's views that go through a branch (tokens.kept_share).
@@ -121,7 +131,7 @@ def image_flops(
         backbone_flops(model, tokens.globals_, kept),
         backbone_flops(model, tokens.locals_, kept),
         head_flops(objective, D, tokens.student.views, tokens.masked),
-        backbone_flops(model, tokens.globals_),
+        backbone_flops(model, seen_without_gradient(objective, tokens.globals_, model.prefix)),
         head_flops(objective, D, tokens.globals_.views, tokens.masked),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aqqua.model.config import ModelConfig
 from aqqua.model.embed import ScaleEmbedding
 from aqqua.model.heads import HeadConfig
+from aqqua.objective.guides import GuideConfig
 from aqqua.objective.ssl import ObjectiveConfig
 
 SCALE_FEATURES = 2 * len(ScaleEmbedding.FREQUENCIES)
@@ -22,10 +23,11 @@ class Parameters:
     dino_head: int
     ibot_head: int  # 0: it shares the DINO head
     block: int  # of the backbone, the largest piece that is gathered at once where weights are sharded
+    guide_head: int = 0  # of all guides
 
     @property
     def heads(self) -> int:
-        return self.dino_head + self.ibot_head
+        return self.dino_head + self.ibot_head + self.guide_head
 
     @property
     def total(self) -> int:
@@ -45,6 +47,7 @@ def network_parameters(model: ModelConfig, objective: ObjectiveConfig) -> Parame
         dino_head=head_parameters(objective.head, model.width),
         ibot_head=0 if separate is None else head_parameters(separate, model.width),
         block=block_parameters(model),
+        guide_head=sum(guide_parameters(guide, model.width) for guide in objective.guides),
     )
 
 
@@ -75,6 +78,11 @@ def head_parameters(head: HeadConfig, width: int) -> int:
     h, Z = head.hidden, head.bottleneck
     gains = head.prototypes if head.last_layer == "weight_norm" else 0
     return _linear(width, h) + _linear(h, h) + _linear(h, Z) + head.prototypes * Z + gains
+
+
+def guide_parameters(guide: GuideConfig, width: int) -> int:
+    """Two layers; of an instrument whose names only the dataset knows, but one output is counted."""
+    return _linear(width, guide.hidden) + _linear(guide.hidden, max(guide.outputs, 1))
 
 
 def heads_of(objective: ObjectiveConfig) -> tuple[HeadConfig, HeadConfig]:

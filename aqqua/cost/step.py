@@ -13,10 +13,10 @@ Letters: T tokens, n tokens of a view. Test: tests/cost/test_step_cost.py.
 from dataclasses import dataclass
 
 from aqqua.cost.activations import PackShape, Saving
-from aqqua.cost.collectives import Links, all_reduce_seconds
+from aqqua.cost.collectives import Links, all_reduce_seconds, gather_seconds
 from aqqua.cost.engines import Communication, Engine, communication
 from aqqua.cost.facts import GIGA, Facts, Gpu
-from aqqua.cost.flops import Flops, ImageFlops, image_flops, recomputed_flops
+from aqqua.cost.flops import Flops, ImageFlops, image_flops, recomputed_flops, seen_without_gradient
 from aqqua.cost.parameters import Parameters, heads_of, network_parameters
 from aqqua.cost.tokens import Role, Tokens, kept_share
 from aqqua.cost.traffic import Traffic, backbone_traffic, cast_traffic, loss_traffic, optimizer_traffic
@@ -63,13 +63,18 @@ class Workload:
         return kept_share(self.pack.views, self.model.drop_path)
 
     @property
+    def seen(self) -> Role:
+        """Views of an image in passes without gradient."""
+        return seen_without_gradient(self.objective, self.tokens.globals_, self.model.prefix)
+
+    @property
     def flops(self) -> ImageFlops:
         """Of an image."""
         return image_flops(self.model, self.objective, self.tokens, self.kept)
 
     def traffic(self) -> dict[str, Traffic]:
         """Bytes by pass over a pack, and of the optimizer, once a step."""
-        images, student, teacher = self.images_per_pack, self.tokens.student, self.tokens.globals_
+        images, student, teacher = self.images_per_pack, self.tokens.student, self.seen
         forward = backbone_traffic(self.model, student.times(images), self.saving, self.kept, backward=False)
         backward = backbone_traffic(self.model, student.times(images), self.saving, self.kept, backward=True)
         return {
@@ -166,7 +171,7 @@ def _passes(work: Workload, facts: Facts) -> tuple[Pass, Pass, Pass]:
 
     everything = work.tokens.student
     return (
-        pass_of("teacher", flops.teacher, work.tokens.globals_, flops.teacher_heads.forward_total),
+        pass_of("teacher", flops.teacher, work.seen, flops.teacher_heads.forward_total),
         pass_of("student forward", student, everything, heads.forward_total + recomputed),
         pass_of("student backward", backward, everything, heads.backward_total, again),
     )
@@ -204,7 +209,7 @@ def step_seconds(
     gradients = communication(
         engine, work.parameters.total, links, packs, pack.forward_s, pack.backward_s, work.saving.checkpointed
     )
-    targets_s = sinkhorn_seconds(work.objective, links)
+    targets_s = sinkhorn_seconds(work.objective, links) + neighbours_seconds(work, links)
     exchange = Communication(gradients.total_s + targets_s, gradients.exposed_s + targets_s)
     return StepSeconds(packs * pack.total_s, optimizer_s, exchange.total_s, exchange.exposed_s)
 
@@ -216,3 +221,11 @@ def sinkhorn_seconds(objective: ObjectiveConfig, links: Links) -> float:
     prototypes = [head.prototypes for head in heads_of(objective)]
     once = sum(all_reduce_seconds(size * count, links) for count in prototypes for size in (4, 8))
     return objective.sinkhorn_iterations * once
+
+
+def neighbours_seconds(work: Workload, links: Links) -> float:
+    """Of the CLS of all global views, which every rank gathers where KoLeo looks beyond a pack."""
+    if links.ranks == 1 or not work.objective.spreads:
+        return 0.0
+    rows = work.images_per_step * work.tokens.globals_.views
+    return gather_seconds(4 * rows * work.model.width, links)

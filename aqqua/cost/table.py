@@ -41,7 +41,7 @@ def _model(plan: Plan, work: Workload) -> Iterator[str]:
     yield (
         f"model      {model.size}, D {model.width}, L {model.layers}, patch {model.patch_px}: backbone "
         f"{parameters.backbone / MILLION:.1f} M parameters, heads {parameters.heads / MILLION:.1f} M; a "
-        f"checkpoint {_short(checkpoint_bytes(parameters) / GIGA)} GB"
+        f"checkpoint {_short(checkpoint_bytes(parameters, work.objective) / GIGA)} GB"
     )
     yield (
         f"served by  backbone {ours[work.saving.fused]}, attention {ours[work.fused_attention]}, losses "

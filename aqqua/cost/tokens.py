@@ -48,6 +48,17 @@ class Role:
     def times(self, factor: float) -> "Role":
         return Role(*(factor * getattr(self, name) for name in _SUMS))
 
+    def patch_squares(self, prefix: int) -> float:
+        """Σ (patches of a view)²."""
+        return self.squares - 2 * prefix * self.tokens + prefix**2 * self.views
+
+    def enlarged(self, scale: int, prefix: int) -> "Role":
+        """The same views at `scale` times the side; whole tiles grow as Σ n² does."""
+        patches, more = self.patches(prefix), scale**2
+        squares = more**2 * self.patch_squares(prefix) + 2 * prefix * more * patches + prefix**2 * self.views
+        tiles = self.tile_squares * squares / self.squares if self.squares else 0.0
+        return Role(self.views, more * patches + prefix * self.views, squares, tiles)
+
 
 @dataclass(frozen=True)
 class Tokens:

@@ -21,8 +21,12 @@ from aqqua.kernels.prototype_loss import Projected, Rows
 from aqqua.model.config import ModelConfig
 from aqqua.model.heads import HeadConfig, PrototypeHead
 from aqqua.model.sequences import Sequences
-from aqqua.model.vit import VisionTransformer
+from aqqua.model.vit import Features, VisionTransformer
+from aqqua.objective.gram import gram_loss
+from aqqua.objective.gram_teacher import GramConfig, GramTeacher
+from aqqua.objective.guides import GuideConfig, Guides, GuidingConfig
 from aqqua.objective.koleo import koleo_loss
+from aqqua.objective.losses import NOTHING_BESIDE, Beside, Losses
 from aqqua.objective.prototypes import (
     GLOBALS,
     LossKernels,
@@ -33,6 +37,7 @@ from aqqua.objective.prototypes import (
     rows_of,
 )
 from aqqua.objective.sinkhorn import AllReduce, Assignment, alone
+from aqqua.objective.spread import Neighbours, spread_loss, unit_rows
 
 
 class ObjectiveConfig(BaseModel):
@@ -55,6 +60,25 @@ class ObjectiveConfig(BaseModel):
         description="share of the run over which koleo_weight rises from 0; DINOv2 0. A large weight spreads "
         "features evenly, which helps neighbours, but from the start it keeps classes from forming",
     )
+    koleo_lanes: int = Field(
+        default=1,
+        ge=1,
+        description="consecutive lanes whose images look for their neighbours together; divides data.lanes. "
+        "1: each pack by itself (DINOv2: each GPU). More take a pass of the student over the global views",
+    )
+    koleo_neighbours: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="nearest others an image keeps away from (DINOv3 topk: 1)",
+    )
+    gram: GramConfig | None = Field(
+        default=None, description="anchor patch features to a frozen teacher, late in the run; null: never"
+    )
+    guides: tuple[GuideConfig, ...] = Field(
+        default=(), description="facts beside the pixels that the backbone is to know or to forget; none"
+    )
+    guiding: GuidingConfig = Field(default=GuidingConfig(), description="of the guides, if there are any")
     student_temperature: float = Field(default=0.1, gt=0, description="DINOv2 0.1")
     sinkhorn_iterations: int = Field(default=3, ge=1, description="DINOv2 3")
     kernels: LossKernels = Field(
@@ -63,6 +87,11 @@ class ObjectiveConfig(BaseModel):
         "are made anew in every pass and never stored, for very many prototypes; reference, plain PyTorch; "
         "auto: triton on CUDA where it was measured to be faster. Forcing what cannot serve is an error",
     )
+
+    @property
+    def spreads(self) -> bool:
+        """KoLeo has to know of other packs, or of more than the nearest neighbour."""
+        return self.koleo_weight > 0 and (self.koleo_lanes > 1 or self.koleo_neighbours > 1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +108,8 @@ class Batch:
     weight_M: Float[Tensor, " M"]
     drop_scores_L2V: Float[Tensor, "L 2 V"] | None  # on the CPU
     hide_scale_V: Bool[Tensor, " V"] | None
+    told_CB: Float[Tensor, "C B"] | None = None  # facts for the guides, of the global views; NaN unknown
+    known_Q: tuple[int, ...] = ()  # global views of which each guide's fact is known
 
 
 @dataclass(frozen=True)
@@ -97,16 +128,6 @@ class Targets:
     ibot: Assignment
 
 
-@dataclass(frozen=True)
-class Losses:
-    """One pack's share of the step's losses, unweighted (float32 scalars), and their weighted sum."""
-
-    dino: Tensor
-    ibot: Tensor
-    koleo: Tensor
-    total: Tensor
-
-
 class Network(nn.Module):
     """Backbone and heads of one side."""
 
@@ -116,6 +137,7 @@ class Network(nn.Module):
         self.dino_head = PrototypeHead(objective.head, model.width)
         separate = objective.ibot_head
         self.ibot_head = None if separate is None else PrototypeHead(separate, model.width)
+        self.guide_head = Guides(objective.guides, model.width) if objective.guides else None
         self.kernels: LossKernels = objective.kernels
 
     def name_views(self, cls_VD: Tensor) -> Rows:
@@ -129,13 +151,15 @@ class Network(nn.Module):
 
 
 class SelfSupervised(nn.Module):
-    """Student and its moving-average teacher (float32, never trained)."""
+    """Student, its moving-average teacher and that one's frozen copy (float32, never trained)."""
 
     def __init__(self, model: ModelConfig, objective: ObjectiveConfig) -> None:
         super().__init__()
         self.config = objective
         self.student = Network(model, objective)
         self.teacher = copy.deepcopy(self.student).float().requires_grad_(False).eval()
+        gram = objective.gram
+        self.gram = None if gram is None else GramTeacher(self.teacher.backbone, gram.scale)
 
     def start_from(self, backbone: VisionTransformer) -> None:
         """Give student and teacher the weights of a trained backbone; the heads stay as they are."""
@@ -150,6 +174,22 @@ class SelfSupervised(nn.Module):
             self.teacher.name_views(features.cls_VD),
             self.teacher.name_patches(features.patches_ND[batch.masked_M]),
         )
+
+    @torch.no_grad()
+    def survey(self, batch: Batch) -> Float[Tensor, "G I D"]:
+        """The student's CLS of a pack's global views, of length 1, before it learns (aqqua.objective.spread).
+
+        Masks and hidden scales are those of the step; nothing is dropped, as what stochastic depth drops
+        depends on all views of a pack.
+        """
+        patches, views, hide_V = batch.teacher.patches, GLOBALS * batch.n_images, batch.hide_scale_V
+        features = self.student.backbone(
+            batch.patches_NF[:patches],
+            batch.teacher,
+            mask_N=batch.mask_N[:patches],
+            hide_scale_V=None if hide_V is None else hide_V[:views],
+        )
+        return unit_rows(features.cls_VD.unflatten(0, (GLOBALS, batch.n_images)))
 
     def targets(
         self, logits: list[TeacherLogits], temperature: float, all_reduce: AllReduce = alone
@@ -168,12 +208,14 @@ class SelfSupervised(nn.Module):
         targets: Targets,
         n_images_total: int | Tensor,
         koleo_weight: float | None = None,
+        beside: Beside = NOTHING_BESIDE,
     ) -> Losses:
         """The student's losses on a pack; call backward on `total`.
 
         Args:
             n_images_total: images of the step over all packs and ranks.
             koleo_weight: of this step; None is the config's, as after its warm-up.
+            beside: what else of the step matters to a pack.
         """
         features = self.student.backbone(
             batch.patches_NF,
@@ -202,6 +244,36 @@ class SelfSupervised(nn.Module):
             c.kernels,
         )
         globals_GID = features.cls_VD[: GLOBALS * n_images].unflatten(0, (GLOBALS, n_images))
-        koleo = koleo_loss(globals_GID, batch.image_I, backend_of(c.kernels)) / n_images_total
+        koleo = self._koleo(globals_GID, batch.image_I, beside.neighbours) / n_images_total
         koleo_weight = c.koleo_weight if koleo_weight is None else koleo_weight
-        return Losses(dino, ibot, koleo, c.dino_weight * dino + c.ibot_weight * ibot + koleo_weight * koleo)
+        total = c.dino_weight * dino + c.ibot_weight * ibot + koleo_weight * koleo
+        weighted, more = self._more(batch, features, n_images_total, beside)
+        return Losses(dino, ibot, koleo, total + weighted, more)
+
+    def _more(
+        self, batch: Batch, features: Features, n_images_total: int | Tensor, beside: Beside
+    ) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """The terms that are on beside the usual ones: their weighted sum, and each by its name."""
+        weighted: Tensor | float = 0.0
+        more: dict[str, Tensor] = {}
+        if self.gram is not None:
+            more["gram"] = self._gram(batch, features.patches_ND, beside) / (GLOBALS * n_images_total)
+            weighted = beside.gram_weight * more["gram"]
+        if self.student.guide_head is not None:
+            told = (batch.told_CB, beside.known_Q, beside.guiding, self.config.guiding.balance)
+            guided = self.student.guide_head(features.cls_VD[: GLOBALS * batch.n_images], *told)
+            weighted, more = weighted + guided.total, more | guided.parts
+        return weighted, more
+
+    def _koleo(self, globals_GID: Tensor, image_I: Tensor, among: Neighbours | None) -> Tensor:
+        if among is not None:
+            return spread_loss(globals_GID, among)
+        return koleo_loss(globals_GID, image_I, backend_of(self.config.kernels))
+
+    def _gram(self, batch: Batch, patches_ND: Tensor, beside: Beside) -> Tensor:
+        """Sum over the global views: all their patches, the student's masked ones included, as in DINOv3."""
+        if not beside.gram_weight or self.gram is None:
+            return patches_ND.new_zeros((), dtype=torch.float32)
+        patches, lengths_V = batch.teacher.patches, batch.teacher.lengths - batch.teacher.prefix
+        anchor_ND = self.gram.features(batch.patches_NF[:patches], batch.teacher)
+        return gram_loss(patches_ND[:patches], anchor_ND, lengths_V.tolist())

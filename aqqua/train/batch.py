@@ -8,10 +8,12 @@ from jaxtyping import Float
 
 from aqqua.model.config import ModelConfig
 from aqqua.model.sequences import Sequences
+from aqqua.objective.guides import GuideConfig
 from aqqua.objective.ssl import GLOBALS, Batch
 from aqqua.plan.pack import Pack, drop_scores, hide_scale
 from aqqua.plan.view_config import ViewConfig
 from aqqua.render.parcel import upload
+from aqqua.train.told import Tables, known_of, told_of
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,20 @@ class Shape:
     drop_layers: int  # layers with drop-path; 0 where it is off
     hide_scale_odds: float
     dtype: torch.dtype = torch.float32  # of patch rows: what the first layer computes in
+    guides: tuple[GuideConfig, ...] = ()  # that want facts beside the pixels
 
     @classmethod
-    def of(cls, model: ModelConfig, views: ViewConfig, dtype: torch.dtype) -> "Shape":
+    def of(
+        cls,
+        model: ModelConfig,
+        views: ViewConfig,
+        dtype: torch.dtype,
+        guides: tuple[GuideConfig, ...] = (),
+    ) -> "Shape":
         """For a model whose first product is in `dtype`."""
         drop_layers = model.layers if model.drop_path else 0
-        return cls(model.patch_px, model.channels, model.prefix, drop_layers, views.hide_scale_odds, dtype)
+        hidden = views.hide_scale_odds
+        return cls(model.patch_px, model.channels, model.prefix, drop_layers, hidden, dtype, guides)
 
 
 def make_batch(
@@ -40,15 +50,18 @@ def make_batch(
     seed: int,
     step: int,
     device: torch.device,
+    tables: Tables | None = None,
 ) -> Batch:
     """A pack and its rendered patch rows as the model takes them, on the device.
 
     Args:
         step: of training; what is dropped and hidden is drawn anew for each.
+        tables: where further columns are read, for guides that want them.
     """
     scores = drop_scores(pack, seed, step, shape.drop_layers) if shape.drop_layers else None
     hide = hide_scale(pack, seed, shape.hide_scale_odds) if shape.hide_scale_odds else None
-    moved = _upload(pack, patches_NF, hide, device)
+    told = told_of(pack, shape.guides, tables) if shape.guides else None
+    moved = _upload(pack, patches_NF, {"hide": hide, "told": told}, device)
     grids, n_global = torch.from_numpy(pack.grid_V2), GLOBALS * pack.n_images
 
     def lay(n_views: int) -> Sequences:
@@ -66,11 +79,13 @@ def make_batch(
         weight_M=moved["weight"],
         drop_scores_L2V=None if scores is None else torch.from_numpy(scores),
         hide_scale_V=moved.get("hide"),
+        told_CB=moved.get("told"),
+        known_Q=() if told is None else known_of(told, shape.guides),
     )
 
 
 def _upload(
-    pack: Pack, patches_NF: torch.Tensor, hide_V: np.ndarray | None, device: torch.device
+    pack: Pack, patches_NF: torch.Tensor, optional: dict[str, np.ndarray | None], device: torch.device
 ) -> dict[str, torch.Tensor]:
     """What the model needs of a pack on its device; also the rows, where they were rendered on the host."""
     parts = {
@@ -81,4 +96,5 @@ def _upload(
         "weight": pack.weight_M,
     }
     rows = {"rows": patches_NF} if patches_NF.device.type == "cpu" else {}
-    return upload({**parts, **({} if hide_V is None else {"hide": hide_V}), **rows}, device)
+    given = {name: part for name, part in optional.items() if part is not None}
+    return upload({**parts, **given, **rows}, device)

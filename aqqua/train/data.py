@@ -40,6 +40,7 @@ from aqqua.train.backend import (
 from aqqua.train.batch import Shape, make_batch
 from aqqua.train.side_stream import SideStream, hand_over
 from aqqua.train.spans import span
+from aqqua.train.told import columns_of
 from aqqua.train.weighted import images_per_epoch, training_weights
 
 PLANNED_LANES = 8  # from whose first packs the images of a step are estimated
@@ -100,6 +101,11 @@ class StepData:
     def n_images(self) -> int:
         return sum(pack.n_images for pack in self.packs)
 
+    @property
+    def known(self) -> list[int]:
+        """Global views of which each guide's fact is known."""
+        return [sum(counts) for counts in zip(*(batch.known_Q for batch in self.batches), strict=True)]
+
 
 class Feeder:
     """Endless steps of packs for the lanes of one rank. `step` is a pure function of the lane states."""
@@ -124,7 +130,7 @@ class Feeder:
         self._side_stream = SideStream(self.device)
         self._views, self._masks = views, masks
         self.sampling = None if config.weights is None else SamplingWeights.open(config.weights, dataset)
-        columns = NAMING if config.holdout else ()
+        columns = tuple(dict.fromkeys((*(NAMING if config.holdout else ()), *columns_of(shape.guides))))
         self.reader = BlockReader(
             dataset, config, columns, files=self._decoder is not None, weights=self.sampling
         )
@@ -266,7 +272,9 @@ class Feeder:
             render = self._decoder.renderer(render)
         with span("render"):
             patches_NF = render(pack, pages, shape.patch_px, shape.channels, dtype=shape.dtype)
-        return make_batch(pack, patches_NF, shape, seed=self.seed, step=step, device=self.device)
+        return make_batch(
+            pack, patches_NF, shape, seed=self.seed, step=step, device=self.device, tables=self.reader.table
+        )
 
 
 def _came(coming: Future[StepData], stop: Callable[[], object]) -> bool:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from aqqua.model.block import Attention, Mlp, SwiGlu
 from aqqua.model.embed import TokenEmbedding
-from aqqua.objective.ssl import Batch, Losses, SelfSupervised, Targets, TeacherLogits
+from aqqua.objective.losses import Beside, Losses
+from aqqua.objective.ssl import Batch, SelfSupervised, Targets, TeacherLogits
 from aqqua.train.ranks import Ranks
 
 OLD_LOCK_S = 60.0  # others that start now, and have it built already, hold it for less
@@ -60,17 +61,25 @@ class Learner(nn.Module):
         super().__init__()
         self.student = model.student
         self.gathered = gathered
+        self.names: tuple[str, ...] = ()  # of the losses of the last forward
         self.__dict__["model"] = model  # not a part of it: the teacher is none of DeepSpeed's business
 
     def forward(
-        self, batch: Batch, taught: TeacherLogits, targets: Targets, n_images: int, koleo_weight: float
+        self,
+        batch: Batch,
+        taught: TeacherLogits,
+        targets: Targets,
+        n_images: int,
+        koleo_weight: float,
+        beside: Beside,
     ) -> Tensor:
-        """`SelfSupervised.learn`; the four losses as a row."""
+        """`SelfSupervised.learn`; the losses as a row, in the order of `self.names`."""
         if self.gathered and torch.is_grad_enabled():
             # Where no input of a module has a gradient, the hook lets its weights go too early.
             batch = replace(batch, patches_NF=batch.patches_NF.detach().requires_grad_())
-        losses: Losses = self.__dict__["model"].learn(batch, taught, targets, n_images, koleo_weight)
-        return torch.stack(list(vars(losses).values()))
+        losses: Losses = self.__dict__["model"].learn(batch, taught, targets, n_images, koleo_weight, beside)
+        self.names = tuple(losses.by_name)
+        return torch.stack([value.float() for value in losses.by_name.values()])
 
 
 def start(learner: Learner, optimizer: torch.optim.Optimizer, told: dict[str, Any], ranks: Ranks) -> Any:

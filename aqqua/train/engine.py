@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from aqqua.objective.ssl import Batch, Losses, SelfSupervised, Targets, TeacherLogits
+from aqqua.objective.losses import Beside, Losses
+from aqqua.objective.ssl import Batch, SelfSupervised, Targets, TeacherLogits
 from aqqua.train.fused import FusedStep
 from aqqua.train.gradients import GradientSum
 from aqqua.train.optim import apply_schedules, clip_gradients, ema_update
@@ -46,7 +47,13 @@ class Engine(Protocol):
         ...
 
     def learn(
-        self, batch: Batch, taught: TeacherLogits, targets: Targets, n_images: int, koleo_weight: float
+        self,
+        batch: Batch,
+        taught: TeacherLogits,
+        targets: Targets,
+        n_images: int,
+        koleo_weight: float,
+        beside: Beside,
     ) -> Losses:
         """`SelfSupervised.learn`, of a pack; `n_images` are the step's, over all ranks."""
         ...
@@ -101,10 +108,16 @@ class PlainEngine:
         return self.model.teach(batch)
 
     def learn(
-        self, batch: Batch, taught: TeacherLogits, targets: Targets, n_images: int, koleo_weight: float
+        self,
+        batch: Batch,
+        taught: TeacherLogits,
+        targets: Targets,
+        n_images: int,
+        koleo_weight: float,
+        beside: Beside,
     ) -> Losses:
         """See `Engine`."""
-        return self.model.learn(batch, taught, targets, n_images, koleo_weight)
+        return self.model.learn(batch, taught, targets, n_images, koleo_weight, beside)
 
     def backward(self, packs: Sequence[Callable[[], Losses]]) -> Losses:
         """See `Engine`."""
@@ -114,8 +127,8 @@ class PlainEngine:
             losses = pack()
             with span("backward"):
                 losses.total.backward()
-            summed.add(torch.stack([value.detach() for value in vars(losses).values()]))
-        return Losses(*summed.finish())
+            summed.add(losses.row())
+        return Losses.of_row(summed.finish(), list(losses.by_name))
 
     def move(self, losses: Losses, rates: Rates, admits: Admits) -> tuple[dict[str, float], bool]:
         """See `Engine`."""

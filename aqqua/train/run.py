@@ -14,6 +14,7 @@ from torch import Tensor
 
 import aqqua
 from aqqua.model.weights import load_backbone
+from aqqua.objective.gram_teacher import from_teacher
 from aqqua.objective.ssl import SelfSupervised
 from aqqua.plan.lanes import LaneState, lanes_of_rank
 from aqqua.store.read import Dataset
@@ -30,6 +31,7 @@ from aqqua.train.serving import serving
 from aqqua.train.settings import PretrainConfig, TrainConfig
 from aqqua.train.spike import Spikes
 from aqqua.train.straggler import Stragglers
+from aqqua.train.told import with_names
 from aqqua.train.zero import ZeroEngine
 
 _ORDER = ("lanes", "window_blocks", "holdout")  # of data: what, beside the seed, sets the order of images
@@ -172,13 +174,14 @@ class Run:
                 f"resume: the order of the images must stay as the run began, got {problem}; "
                 "put it back, or start a new run folder"
             )
-        weights = {k: v for k, v in saved.tensors.items() if not k.startswith("optimizer.")}
+        tensors = from_teacher(saved.tensors, self.engine.shapes)
+        weights = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
         problem = _mismatch(self.engine.shapes, weights)
         if problem:
             raise ValueError(
                 f"resume: the checkpoint must fit the model of the config, got {problem}; use its config"
             )
-        self.engine.load(saved.tensors)
+        self.engine.load(tensors)
         self.step, self.images = state["step"], state["images"]
         self.images_per_step = state["images_per_step"]
         self.lanes = {number: LaneState(**state["lanes"][str(number)]) for number in self.feeder.packers}
@@ -189,7 +192,7 @@ class Run:
 
     def go_back(self, saved: checkpoint.Checkpoint) -> None:
         """What was learned is a checkpoint's of this run again; the step and the lanes' places stay."""
-        self.engine.load(saved.tensors)
+        self.engine.load(from_teacher(saved.tensors, self.engine.shapes))
         self.images = saved.state["images"]
         self.spikes = Spikes.of(saved.state.get("spikes"))
         self.guard.streak = 0
@@ -243,8 +246,9 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
     lanes_of_rank(config.data.lanes, ranks.rank, ranks.size)  # so does this
     saved = read_together(lambda: checkpoint.load_newest(config.run / CHECKPOINTS), ranks, device)
     dataset = Dataset.open(config.data.path)
+    config = config.model_copy(update={"objective": with_names(config.objective, dataset)})
     engine = _make_engine(config, ranks, device, fresh=saved is None)
-    shape = Shape.of(config.model, config.views, dtype)
+    shape = Shape.of(config.model, config.views, dtype, config.objective.guides)
     feeder = Feeder(
         dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device,
         rank=ranks.rank, ranks=ranks.size,

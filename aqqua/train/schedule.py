@@ -92,6 +92,9 @@ class Rates:
     momentum: float
     temperature: float
     koleo_weight: float
+    gram_weight: float = 0.0
+    gram_copies: int = 0  # taken of the teacher by then
+    guiding: float = 0.0  # λ of the guides
 
 
 class TeacherConfig(BaseModel):

@@ -113,6 +113,15 @@ class PretrainConfig(BaseModel):
         return {True: {}, False: None}[given] if isinstance(given, bool) else given
 
     @model_validator(mode="after")
+    def _groups_of_lanes(self) -> "PretrainConfig":
+        if self.data.lanes % self.objective.koleo_lanes:
+            raise ValueError(
+                f"objective.koleo_lanes must divide data.lanes, {self.data.lanes}, got "
+                f"{self.objective.koleo_lanes}; make it one of its divisors"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _zero_can(self) -> "PretrainConfig":
         train, zero = self.train, self.train.zero
         if train.engine != "zero":
@@ -130,6 +139,17 @@ class PretrainConfig(BaseModel):
             raise ValueError(
                 "objective.kernels=recompute cannot serve with train.zero.stage=3: it takes a head's weights "
                 "outside its forward; use triton, or stage 2"
+            )
+        objective = self.objective
+        beyond = {
+            "gram": objective.gram is not None,
+            "guides": bool(objective.guides),
+            "koleo_lanes": objective.spreads,
+        }
+        if zero.stage == 3 and (asked := [f"objective.{name}" for name, on in beyond.items() if on]):
+            raise ValueError(
+                f"{', '.join(asked)} cannot serve with train.zero.stage=3, whose weights are whole within a "
+                "unit's forward alone; use stage 1 or 2, or the plain engine"
             )
         if zero.stage == 3 and zero.whole_below < self.model.width:
             raise ValueError(

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from aqqua.kernels.prototype_loss import Projected
+from aqqua.objective.losses import Beside, Losses
 from aqqua.objective.sinkhorn import Assignment
-from aqqua.objective.ssl import Batch, Losses, TeacherLogits
+from aqqua.objective.ssl import Batch, TeacherLogits
 from aqqua.train.data import StepData
+from aqqua.train.neighbours import neighbours_among
 from aqqua.train.run import Run
 from aqqua.train.schedule import Rates, rising
 from aqqua.train.spans import span
@@ -26,7 +28,7 @@ ENTROPY_ROWS = 64  # of a pack: float32 probabilities of all of them are the [B,
 class Outcome:
     """What one step gave."""
 
-    losses: dict[str, float]  # dino, ibot, koleo, total; of the whole step, over all ranks
+    losses: dict[str, float]  # dino, ibot, koleo, total and more; of the whole step, over all ranks
     grad_norms: dict[str, float]  # of each sub-module, before clipping
     teacher_entropy: float  # nats, mean over the first ENTROPY_ROWS DINO targets of this rank's first pack
     taken: bool  # False: not finite, nothing was changed
@@ -36,7 +38,8 @@ class Outcome:
 def rates_at(run: Run) -> Rates:
     """The schedules at this point of the run."""
     optim, teacher, at, steps = run.config.optim, run.config.teacher, run.nominal_step, run.nominal_steps
-    objective = run.config.objective
+    objective, share = run.config.objective, min(at / steps, 1.0)
+    copies = 0 if objective.gram is None else objective.gram.copies_at(share)
     return Rates(
         lr=optim.learning_rate(steps, run.images_per_step).at(at),
         last_layer_lr=optim.last_layer_learning_rate(steps, run.images_per_step).at(at),
@@ -44,14 +47,19 @@ def rates_at(run: Run) -> Rates:
         momentum=teacher.momentum(steps).at(at),
         temperature=teacher.temperature(steps).at(at),
         koleo_weight=rising(objective.koleo_weight, objective.koleo_warmup_share, steps).at(at),
+        gram_weight=objective.gram.weight if objective.gram and copies else 0.0,
+        gram_copies=copies,
+        guiding=objective.guiding.strength(share) if objective.guides else 0.0,
     )
 
 
 def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
     """Teacher over all packs, targets, student pack by pack, optimizer, teacher follows."""
     engine = run.engine
-    n_images = run.ranks.sum(data.n_images)
+    n_images, *known = map(sum, zip(*run.ranks.table([data.n_images, *data.known]), strict=True))
     engine.clear()
+    if run.model.gram is not None:
+        run.model.gram.follow(run.model.teacher.backbone, rates.gram_copies)
     run.stragglers.forward()
     with _mixed_precision(run):
         with span("teacher"):
@@ -59,16 +67,33 @@ def take_step(run: Run, data: StepData, rates: Rates) -> Outcome:
         run.stragglers.exchange()
         with span("sinkhorn"):
             targets = run.model.targets(taught, rates.temperature, run.ranks.all_reduce)
+    others = _beside(run, data, rates, tuple(known))
 
-    def learn(batch: Batch, logits: TeacherLogits) -> Losses:
+    def learn(batch: Batch, logits: TeacherLogits, beside: Beside) -> Losses:
         with span("student"), _mixed_precision(run):
-            return engine.learn(batch, logits, targets, n_images, rates.koleo_weight)
+            return engine.learn(batch, logits, targets, n_images, rates.koleo_weight, beside)
 
-    losses = engine.backward([partial(learn, *pair) for pair in zip(data.batches, taught, strict=True)])
+    packs = zip(data.batches, taught, others, strict=True)
+    losses = engine.backward([partial(learn, *pack) for pack in packs])
     entropy = _entropy(taught[0], targets.dino)
     grad_norms, taken = engine.move(losses, rates, run.guard.admits)
-    values = {name: float(value) for name, value in vars(losses).items()}
+    values = {name: float(value) for name, value in losses.by_name.items()}
     return Outcome(values, grad_norms, entropy, taken, n_images)
+
+
+def _beside(run: Run, data: StepData, rates: Rates, known_Q: tuple[int, ...]) -> list[Beside]:
+    """What each pack is told of the step for the terms that are off by default."""
+    fixed = (rates.gram_weight, rates.guiding, known_Q)
+    objective = run.config.objective
+    if not objective.spreads:
+        return [Beside(*fixed)] * len(data.batches)
+    with span("survey"):
+        with _mixed_precision(run):
+            unit = [run.model.survey(batch) for batch in data.batches]
+        images = [batch.image_I for batch in data.batches]
+        reach = (objective.koleo_lanes, objective.koleo_neighbours)
+        found = neighbours_among(unit, images, run.ranks, *reach)
+    return [Beside(*fixed, neighbours) for neighbours in found]
 
 
 def image_ids(run: Run, data: StepData) -> list[str]:

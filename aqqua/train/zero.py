@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from aqqua.model.heads import PrototypeHead
-from aqqua.objective.ssl import Batch, Losses, SelfSupervised, Targets, TeacherLogits
+from aqqua.objective.losses import Beside, Losses
+from aqqua.objective.ssl import Batch, SelfSupervised, Targets, TeacherLogits
 from aqqua.train.deepspeed_engine import STUDENT_UNITS, Learner, ScaledAdamW, start
 from aqqua.train.optim import OptimConfig, apply_schedules, ema_update, parameter_groups
 from aqqua.train.ranks import Ranks
@@ -66,7 +67,8 @@ class ZeroEngine:
             self._groups, lr=0.0, betas=(optim.beta1, optim.beta2), eps=optim.eps, weight_decay=0.0
         )
         told = deepspeed_config(config, lanes // ranks.size, ranks.size, half)
-        self._deepspeed = start(Learner(model, config.stage == 3), optimizer, told, ranks)
+        self._learner = Learner(model, config.stage == 3)
+        self._deepspeed = start(self._learner, optimizer, told, ranks)
         self._sharded: Any = self._deepspeed.optimizer
         self.optimizer: ScaledAdamW = self._sharded.optimizer
         parameters = dict(model.student.named_parameters())
@@ -83,22 +85,28 @@ class ZeroEngine:
 
     def backward(self, packs: Sequence[Callable[[], Losses]]) -> Losses:
         """See `Engine`."""
-        total = torch.zeros(4)
+        total: Tensor | float = 0.0
         for number, pack in enumerate(packs):
             self._deepspeed.set_gradient_accumulation_boundary(number == len(packs) - 1)
             losses = pack()
             # DeepSpeed takes the mean over ranks; the shares are to be summed.
             with span("backward"):
                 self._deepspeed.backward(losses.total * self.ranks.size, scale_wrt_gas=False)
-            row = torch.stack([value.detach() for value in vars(losses).values()])
-            total = total.to(row.device) + row
-        return Losses(*self.ranks.all_reduce(total))
+            total = total + losses.row()
+        return Losses.of_row(self.ranks.all_reduce(torch.as_tensor(total)), list(losses.by_name))
 
     def learn(
-        self, batch: Batch, taught: TeacherLogits, targets: Targets, n_images: int, koleo_weight: float
+        self,
+        batch: Batch,
+        taught: TeacherLogits,
+        targets: Targets,
+        n_images: int,
+        koleo_weight: float,
+        beside: Beside,
     ) -> Losses:
         """See `Engine`."""
-        return Losses(*self._deepspeed(batch, taught, targets, n_images, koleo_weight))
+        row_E = self._deepspeed(batch, taught, targets, n_images, koleo_weight, beside)
+        return Losses.of_row(row_E, self._learner.names)
 
     def move(
         self, losses: Losses, rates: Rates, admits: Callable[[float, dict[str, float]], bool]
@@ -157,6 +165,8 @@ class ZeroEngine:
             sharded = self._teacher is not None and name in self._teacher.pieces
             whole = next(self._teacher.whole([name])) if sharded and self._teacher else parameter
             yield f"teacher.{name}", keep(whole)
+        for name, x in _gram_of(self.model).items():
+            yield name, keep(x)
         if not self._stepped:
             return
         for key in ("exp_avg", "exp_avg_sq"):
@@ -190,6 +200,8 @@ class ZeroEngine:
                 self._teacher.set(name, whole)
             else:
                 parameter.copy_(whole)
+        for name, x in _gram_of(self.model).items():
+            x.copy_(tensors[name])
         counts = [float(value) for name, value in tensors.items() if name.startswith("optimizer.step.")]
         self.optimizer.state.clear()
         if counts:
@@ -222,6 +234,11 @@ class ZeroEngine:
         """See `Engine`: what a stage does not cut up."""
         if self.config.stage < 3:
             yield from self.model.state_dict().items()
+
+
+def _gram_of(model: SelfSupervised) -> dict[str, Tensor]:
+    """The Gram teacher, whole on every rank, by its names in a checkpoint; empty where there is none."""
+    return {} if model.gram is None else {f"gram.{name}": x for name, x in model.gram.state_dict().items()}
 
 
 def _groups_of(student: nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:

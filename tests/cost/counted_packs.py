@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from aqqua.cost.tokens import Role, role_of
 from aqqua.model.config import ModelConfig
 from aqqua.model.sequences import Sequences
-from aqqua.objective.ssl import GLOBALS, Batch, Losses, ObjectiveConfig, SelfSupervised
+from aqqua.objective.losses import NOTHING_BESIDE, Beside, Losses
+from aqqua.objective.ssl import GLOBALS, Batch, ObjectiveConfig, SelfSupervised
 
 
 def made_batch(
@@ -76,13 +77,13 @@ class Saved:
     everything: int
 
 
-def count_saved(network: SelfSupervised, batch: Batch) -> Saved:
+def count_saved(network: SelfSupervised, batch: Batch, beside: Beside = NOTHING_BESIDE) -> Saved:
     """Of the student's forward pass over a pack, and of that with heads and losses."""
     taught = network.teach(batch)
     targets = network.targets([taught], 0.07)
 
     def everything() -> Losses:
-        return network.learn(batch, taught, targets, batch.n_images)
+        return network.learn(batch, taught, targets, batch.n_images, beside=beside)
 
     return Saved(count_backbone_saved(network, batch), _saved(network, everything))
 

@@ -6,6 +6,7 @@ from counted_packs import count_backbone_saved, count_saved, made_batch, objecti
 from aqqua.cost.activations import (
     PackShape,
     Saving,
+    anchor_bytes,
     backbone_bytes,
     block_bytes,
     logit_bytes,
@@ -14,6 +15,7 @@ from aqqua.cost.activations import (
     teacher_bytes,
 )
 from aqqua.model.config import ModelConfig
+from aqqua.objective.losses import Beside
 from aqqua.objective.ssl import Batch, SelfSupervised
 
 SMALL = {"width": 64, "layers": 2, "heads": 2, "patch_px": 8, "drop_path": 0}
@@ -42,6 +44,24 @@ def test_as_autograd_saves_them(fields, images, ibot_head):
     pack = shape_of(batch)
     assert backbone_bytes(model, pack, HERE) == pytest.approx(saved.backbone, rel=0.1)
     assert pack_bytes(model, heads, pack, HERE) == pytest.approx(saved.everything, rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_gram_anchoring_as_autograd_saves_it(scale):
+    """What it adds, of larger views than the others: nothing of the Gram teacher's own pass is kept."""
+    model, batch = (
+        ModelConfig.model_validate(SMALL),
+        made_batch(ModelConfig.model_validate(SMALL), sides=(6, 9)),
+    )
+    network = SelfSupervised(model, objective(gram={"scale": scale}))
+    off, on = (count_saved(network, batch, Beside(gram_weight=weight)).everything for weight in (0.0, 1.0))
+    patches_V = (batch.teacher.lengths - batch.teacher.prefix).double()
+    pack = replace(
+        shape_of(batch),
+        global_patches=float(patches_V.sum()),
+        global_squares=float(patches_V.square().sum()),
+    )
+    assert anchor_bytes(model, pack) == pytest.approx(on - off, rel=0.1)
 
 
 @pytest.mark.parametrize("drop_path", [0, 0.25])

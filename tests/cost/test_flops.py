@@ -9,6 +9,7 @@ from aqqua.cost.flops import (
     head_flops_per_row,
     image_flops,
     recomputed_flops,
+    seen_without_gradient,
 )
 from aqqua.cost.sizes import NAMED
 from aqqua.cost.tokens import Tokens, expected_masked, fixed_224_98, kept_share
@@ -88,6 +89,24 @@ def test_heads_as_torch_counts_them(ibot_head):
     assert predicted.forward_total == pytest.approx(counted.forward, rel=0.02)
     assert predicted.backward_total == pytest.approx(counted.backward, rel=0.02)
     assert predicted.forward_total == pytest.approx(count_flops(teacher).forward, rel=0.02)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_passes_without_gradient_as_torch_counts_them(scale):
+    """The teacher's, the Gram teacher's, and the student's before it learns."""
+    model = ModelConfig.model_validate(SMALL)
+    terms = objective(gram={"scale": scale}, koleo_lanes=2)
+    network, batch = SelfSupervised(model, terms), made_batch(model)
+    rows = batch.patches_NF[: batch.teacher.patches]
+
+    def passes():
+        with torch.no_grad():
+            seen = network.teacher.backbone(rows, batch.teacher).cls_VD
+            anchors, unit = network.gram.features(rows, batch.teacher), network.survey(batch)
+        return torch.cat([part.flatten() for part in (seen, anchors, unit)])
+
+    predicted = backbone_flops(model, seen_without_gradient(terms, role(batch.teacher), model.prefix))
+    assert predicted.forward_total == pytest.approx(count_flops(passes).forward, rel=0.02)
 
 
 def test_a_head_row_by_hand():

@@ -88,3 +88,19 @@ def test_higher_stages_need_less_and_so_do_checkpointing_and_recomputing():
 
 def test_a_checkpoint_holds_student_teacher_and_moments():
     assert checkpoint_bytes(PARAMETERS) == (4 + 4 + 8) * P
+
+
+def test_what_is_off_by_default_takes_its_memory():
+    anchored = ObjectiveConfig.model_validate({"gram": {}})
+    spread = ObjectiveConfig(koleo_lanes=2)
+    pack = PackShape(100, 32_000, 1000, 27_000, 1500, 2, 8_000, 900_000)
+    off, gram, koleo = (
+        memory(BY_NAME["ZeRO 2"], PARAMETERS, MODEL, given, pack, Saving(fused=False), 8, 2)
+        for given in (OBJECTIVE, anchored, spread)
+    )
+    assert gram.teacher - off.teacher == 4 * PARAMETERS.backbone
+    # All patches, those of global views once more with length 1; two Gram matrices of each view.
+    assert gram.activations - off.activations == pytest.approx(4 * 35_000 * MODEL.width + 8 * 900_000)
+    # Two CLS of each image of 16 packs, as gathered and as joined.
+    assert koleo.teacher_logits - off.teacher_logits == pytest.approx(8 * 16 * 200 * MODEL.width)
+    assert checkpoint_bytes(PARAMETERS, anchored) == 16 * P + 4 * PARAMETERS.backbone

@@ -45,6 +45,15 @@ def test_of_every_position_and_scale(position, scale_token):
     assert counted.backbone == sum(p.numel() for p in student.backbone.parameters())
 
 
+def test_guides():
+    guides = [{"field": "region"}, {"field": "instrument", "names": ["A", "B", "C"], "hidden": 9}]
+    objective = ObjectiveConfig.model_validate({"guides": guides})
+    student = SelfSupervised(ModelConfig(size="tiny"), objective).student
+    counted = network_parameters(ModelConfig(size="tiny"), objective)
+    assert counted.guide_head == sum(p.numel() for p in student.guide_head.parameters())
+    assert counted.total == sum(p.numel() for p in student.parameters())
+
+
 def test_a_block_by_hand():
     # qkv 2·6 + 6, proj 2·2 + 2, fc1 2·8 + 8, fc2 8·2 + 2, norms 2 · 2·2, LayerScale 2·2, at D = 2.
     model = ModelConfig.model_construct(**{**ModelConfig().model_dump(), "width": 2, "ffn": "mlp"})

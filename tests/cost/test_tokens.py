@@ -18,6 +18,13 @@ def test_sums_and_means_by_hand():
     assert role.patches(prefix=5) == 77.5 - 7.5
 
 
+def test_enlarged_views_have_that_many_more_patches():
+    small, large = (role_of(np.array([5 + p for p in patches])) for patches in ((6, 20), (24, 80)))
+    got = small.enlarged(2, prefix=5)
+    assert (got.views, got.tokens, got.squares) == (large.views, large.tokens, large.squares)
+    assert small.patch_squares(prefix=5) == 36 + 400
+
+
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=50))
 def test_n2_is_at_least_the_mean_and_at_most_the_largest(lengths):
     role = role_of(np.array(lengths))
