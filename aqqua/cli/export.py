@@ -6,7 +6,7 @@ from typing import Any
 
 from aqqua.cli.verb import add_verb, answer
 
-FORMATS = ("safetensors", "hugging-face", "onnx", "model-card", "aqqua-release")
+FORMATS = ("safetensors", "teacher", "hugging-face", "onnx", "model-card", "aqqua-release")
 
 
 def add_export(verbs: Any) -> None:
@@ -18,7 +18,8 @@ def add_export(verbs: Any) -> None:
     )
     parser.add_argument(
         "--format", choices=FORMATS, default="safetensors",
-        help="safetensors: the teacher's backbone as one file; hugging-face: a folder for transformers; "
+        help="safetensors: the teacher's backbone as one file; teacher: with its heads, for distill.teacher; "
+        "hugging-face: a folder for transformers; "
         "onnx: one file for other software; model-card: what it is, as Markdown; aqqua-release: images in "
         "LMDB, metadata in Parquet",
     )  # fmt: skip
@@ -43,6 +44,7 @@ def _run_export(parsed: argparse.Namespace) -> int:
     else:
         writers = {
             "safetensors": _safetensors,
+            "teacher": _teacher,
             "hugging-face": _hugging_face,
             "onnx": _onnx,
             "aqqua-release": _aqqua_release,
@@ -57,6 +59,14 @@ def _safetensors(model: Path, out: Path) -> dict[str, Any]:
     from aqqua.evaluate.models import load_embedder, save_embedder
 
     save_embedder(load_embedder(model), out)
+    return {}
+
+
+def _teacher(run: Path, out: Path) -> dict[str, Any]:
+    _must_be_new(out)
+    from aqqua.train.distill import find_teacher, save_teacher
+
+    save_teacher(out, find_teacher(run))
     return {}
 
 

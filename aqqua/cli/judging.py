@@ -29,6 +29,10 @@ def add_embed(verbs: Any) -> None:
         help="new file, named .parquet (float32, with what is known of each image); else a new folder of "
         "columns for aqqua curate (float16)",
     )  # fmt: skip
+    parser.add_argument(
+        "--patch-px", type=int, metavar="N",
+        help="patch side, 1 to 64; default: the model's own. Others are for models of views.patch_choices",
+    )  # fmt: skip
     add_engine(parser)
     add_gpus(parser)
 
@@ -47,13 +51,14 @@ def _run_embed(parsed: argparse.Namespace) -> int:
             "embed: one file is written by one process, got an engine; give --out a folder, or leave out "
             "--engine, --workers and --gpus"
         )
-    embedder, dataset = load_embedder(parsed.model, parsed.pooling), Dataset.open(parsed.data)
+    embedder = load_embedder(parsed.model, parsed.pooling, patch_px=parsed.patch_px)
+    dataset = Dataset.open(parsed.data)
     with Bar("embed", dataset.rows, "images") as bar:
         if one_file:
             rows = write_embeddings(embedder, dataset, parsed.out, bar.update)
         else:
             rows = write_embedding_columns(
-                parsed.model, parsed.pooling, dataset, parsed.out, engine, bar.update
+                parsed.model, parsed.pooling, dataset, parsed.out, engine, bar.update, parsed.patch_px
             )
     values = {"out": str(parsed.out), "rows": rows, "width": embedder.width}
     answer(parsed, values, [f"{parsed.out}: {rows} rows of {embedder.width} numbers"])

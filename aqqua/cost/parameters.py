@@ -62,7 +62,8 @@ def embedding_parameters(model: ModelConfig) -> int:
     position = {"learned": model.position_grid**2 * D, "factorised": 2 * model.position_grid * D, "gsd": D}
     scale = _linear(SCALE_FEATURES, D) + _linear(D, D) + D if model.scale_token else 0
     tokens = (2 + model.registers) * D
-    return _linear(model.patch_values, D) + tokens + position.get(model.position, 0) + scale
+    grey = model.patch_px**2 * D if model.grey_embedding else 0
+    return _linear(model.patch_values, D) + grey + tokens + position.get(model.position, 0) + scale
 
 
 def block_parameters(model: ModelConfig) -> int:

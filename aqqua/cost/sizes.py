@@ -92,7 +92,7 @@ def planned_tokens(dataset: Dataset, config: PretrainConfig) -> Tokens:
 def _packs(lane: Lane, config: PretrainConfig) -> Iterator[Pack]:
     model = config.model
     packer = Packer(
-        lane, patch_px=model.patch_px, prefix_tokens=model.prefix, views=config.views, masks=config.masks
+        lane, patch_px=model.patch_px, prefix_tokens=model.prefix, views=config.views, masks=config.hidden
     )
     state = LaneState()
     while True:

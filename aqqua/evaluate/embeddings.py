@@ -57,6 +57,7 @@ def _embedding_tables(embedder: Embedder, dataset: Dataset) -> Iterator[pa.Table
         "aqqua.dataset_sha256": dataset.manifest_sha256,
         "aqqua.model_sha256": fingerprint(embedder.backbone),
         "aqqua.pooling": embedder.pooling,
+        "aqqua.patch_px": str(embedder.side),
     }
     for number in range(dataset.blocks):
         features = np.ascontiguousarray(embedder(dataset, number), np.float32)
@@ -71,10 +72,12 @@ class EmbedPart:
 
     model: Path
     pooling: Pooling
+    patch_px: int | None
     writer: ColumnsWriter
 
     def __call__(self) -> Callable[[int], int]:
-        embedder, dataset = load_embedder(self.model, self.pooling), self.writer.dataset
+        embedder = load_embedder(self.model, self.pooling, patch_px=self.patch_px)
+        dataset = self.writer.dataset
         return lambda part: self.writer.write_part(part, lambda block: _half_table(embedder, dataset, block))
 
 
@@ -85,19 +88,27 @@ def write_embedding_columns(
     out: Path,
     engine: Engine | None = None,
     progress: Callable[[int], None] = silent,
+    patch_px: int | None = None,
 ) -> int:
     """Columns `embeddings` beside a dataset: `embedding`, float16; returns the number of rows.
+
+    Args: model, pooling and patch_px as of `load_embedder`.
 
     Raises:
         ValueError: `out` holds something, or a feature is beyond float16.
         RuntimeError: the disk is full or failed, or the engine cannot serve.
     """
-    embedder = load_embedder(model, pooling)
-    facts = {"model_sha256": fingerprint(embedder.backbone), "pooling": pooling, "width": embedder.width}
+    embedder = load_embedder(model, pooling, patch_px=patch_px)
+    facts = {
+        "model_sha256": fingerprint(embedder.backbone),
+        "pooling": pooling,
+        "patch_px": embedder.side,
+        "width": embedder.width,
+    }
     fields = [pa.field("embedding", pa.list_(pa.field("item", pa.float16(), False), embedder.width), False)]
     done = 0
     with write_columns(out, dataset, KIND, fields, facts, "embed") as writer:
-        work = EmbedPart(model, pooling, writer)
+        work = EmbedPart(model, pooling, patch_px, writer)
         for rows in spread(work, range(dataset.parts), engine or Engine()):
             done += rows
             progress(done)

@@ -35,10 +35,16 @@ class Embedder:
     pooling: Pooling = "cls"
     device: torch.device = _CPU
     told_times: float = 1.0  # µm/px it is told, over the true; NaN: it is told that this is unknown
+    patch_px: int | None = None  # side of the patches; None: the backbone's own
 
     @property
     def width(self) -> int:
         return self.backbone.config.width * (2 if self.pooling == "cls+mean" else 1)
+
+    @property
+    def side(self) -> int:
+        """Of the patches, px."""
+        return self.patch_px or self.backbone.config.patch_px
 
     @torch.no_grad()
     def __call__(self, dataset: Dataset, number: int) -> Float[np.ndarray, "I D"]:
@@ -61,7 +67,7 @@ class Embedder:
         """What the backbone says of a block, pack by pack."""
         block, config = dataset.block(number), self.backbone.config
         packs = whole_packs(
-            block.sizes, number, patch_px=config.patch_px, prefix_tokens=config.prefix,
+            block.sizes, number, patch_px=self.side, prefix_tokens=config.prefix,
             budget_tokens=max(BUDGET_TOKENS, self.views.max_tokens[0] + config.prefix), views=self.views,
         )  # fmt: skip
         return (self._forward(pack, block) for pack in packs)
@@ -104,13 +110,14 @@ def pack_features(
     """What the backbone says of a pack, and how its views lie in it; gradients flow where enabled."""
     config = backbone.config
     _, render = choose("auto", device)
-    patches_NF = render(pack, pixels, config.patch_px, config.channels).to(device)
+    patches_NF = render(pack, pixels, pack.patch_px, config.channels).to(device)
     sequences = Sequences.from_grids(
         torch.from_numpy(pack.grid_V2),
         torch.from_numpy(pack.um_per_px_V),
-        config.patch_px,
+        pack.patch_px,
         config.prefix,
         device,
+        torch.from_numpy(pack.grey_V),
     )
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         return backbone(patches_NF, sequences), sequences

@@ -1,5 +1,6 @@
 """Finding the model that a path means: a run's teacher, one of its checkpoints, or an exported file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from aqqua.config import load_config
 from aqqua.evaluate.features import Embedder, Pooling
 from aqqua.model.vit import VisionTransformer
 from aqqua.model.weights import load_model, read_about, save_model
-from aqqua.plan.view_config import ViewConfig
+from aqqua.plan.view_config import MOST_PATCH_PX, ViewConfig
 from aqqua.train import checkpoint
 from aqqua.train.folder import CHECKPOINTS, CONFIG
 from aqqua.train.settings import PretrainConfig
@@ -17,27 +18,36 @@ _TEACHER = "teacher.backbone."
 VIEWS_KEY = "aqqua.views"
 
 
-def load_embedder(path: Path, pooling: Pooling = "cls", device: torch.device | None = None) -> Embedder:
+def load_embedder(
+    path: Path,
+    pooling: Pooling = "cls",
+    device: torch.device | None = None,
+    patch_px: int | None = None,
+) -> Embedder:
     """The teacher's backbone.
 
     Args:
         path: a run (its newest whole checkpoint), one checkpoint of a run, or an exported file.
         pooling: what becomes the feature of an image.
         device: None: the best there is.
+        patch_px: side of the patches, 1 to 64; None: the side that the weight is stored for. For others the
+            run should have learned several (views.patch_choices).
 
     Raises:
-        ValueError: none of these.
+        ValueError: the path is none of these, or the side is out of range.
     """
+    if patch_px is not None and not 1 <= patch_px <= MOST_PATCH_PX:
+        raise ValueError(f"model: patch_px must be 1 to {MOST_PATCH_PX}, got {patch_px}; 8 to 16 are usual")
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone, views = _from_run(path) if path.is_dir() else _from_file(path)
-    return Embedder(backbone.to(device).eval(), views, pooling, device)
+    return Embedder(backbone.to(device).eval(), views, pooling, device, patch_px=patch_px)
 
 
 def untrained(embedder: Embedder, seed: int) -> Embedder:
     """The same architecture with fresh weights: the baseline that shows what training added."""
     torch.manual_seed(seed)
     backbone = VisionTransformer(embedder.backbone.config).to(embedder.device).eval()
-    return Embedder(backbone, embedder.views, embedder.pooling, embedder.device)
+    return replace(embedder, backbone=backbone)
 
 
 def run_config(path: Path) -> PretrainConfig | None:

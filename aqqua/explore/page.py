@@ -109,8 +109,7 @@ def write_page(shown: Shown, dataset: str, config: PretrainConfig, visit: int, o
 def page(shown: Shown, dataset: str, config: PretrainConfig, visit: int) -> str:
     """The whole page."""
     greys = Greys.of(config.views)
-    patch_px = config.model.patch_px
-    sections = (_section(image, n, greys, patch_px) for n, image in enumerate(shown.images, 1))
+    sections = (_section(image, n, greys) for n, image in enumerate(shown.images, 1))
     title = f"Views of {len(shown.images)} images of {plain(dataset)}"
     return document(title, STYLE, [*_preface(shown, config, visit, greys), *sections])
 
@@ -168,18 +167,20 @@ def _greyed(shown: Shown, config: PretrainConfig) -> str:
 
 
 def _preface(shown: Shown, config: PretrainConfig, visit: int, greys: Greys) -> Iterator[str]:
-    views, model, masks = config.views, config.model, config.masks
+    views, model = config.views, config.model
+    hidden_odds = 0.0 if config.hidden is None else config.hidden.odds
     zero = "the image's own background" if views.subtract_background else f"grey {views.mean:g}"
     facts = {
         "drawn with": f"augmentation {views.augmentation}{_departures(config)}, seed {config.seed}, visit "
         f"{visit}; aqqua {__version__}, renderer {shown.renderer}",
-        "model": f"patches of {model.patch_px} px, {model.channels} "
+        "model": f"patches of {' or '.join(map(str, views.patch_choices or [model.patch_px]))} px, "
+        f"{model.channels} "
         f"channel{'s' if model.channels > 1 else ''}{_greyed(shown, config)}",
         "greys of views": f"255 · ({greys.level:g} + {greys.slope:g} · x) for a value x that the model gets; "
         f"x = 0 is {zero}, x = ±1 a difference of {views.std:g} of the full scale. Originals: as stored",
         "outlines": "globals thick, locals thin; the dot is the corner of a view's first pixel; dashed green "
         "is the box of the organism; outside the image is its background",
-        "violet": f"patches hidden from the student ({masks.odds:.0%} of globals; which, and how many, also "
+        "violet": f"patches hidden from the student ({hidden_odds:.0%} of globals; which, and how many, also "
         "depends on the images that share a pack)",
         "sizes": "the views of one image are magnified alike; a bar below each picture is its scale, by the "
         "view's own µm/px",
@@ -190,7 +191,8 @@ def _preface(shown: Shown, config: PretrainConfig, visit: int, greys: Greys) -> 
     yield "</dl>"
 
 
-def _section(image: ShownImage, number: int, greys: Greys, patch_px: int) -> str:
+def _section(image: ShownImage, number: int, greys: Greys) -> str:
+    patch_px = image.patch_px
     largest = max(max(view.values_hwC.shape[:2]) for view in image.views)
     magnified = min(max(round(VIEW_PX / largest), 1), MOST_MAGNIFIED)
     label = "no label" if image.label is None else plain(image.label)

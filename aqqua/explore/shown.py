@@ -52,6 +52,7 @@ class ShownImage:
     background: tuple[int, ...]  # in the image's own grey levels, one for each of its channels
     box: tuple[int, int, int, int]  # top, left, bottom, right of the organism
     views: tuple[ShownView, ...]
+    patch_px: int  # of all its views
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def show(
     images: dict[int, ShownImage] = {}
     for pack in _packs(chosen, config, visit):
         pixels = [chosen.pixels_I[row] for row in pack.row_I.tolist()]
-        patches_NF = render(pack, pixels, config.model.patch_px, config.model.channels).float().cpu().numpy()
+        patches_NF = render(pack, pixels, pack.patch_px, config.model.channels).float().cpu().numpy()
         for i in np.flatnonzero(pack.visit_I == visit).tolist():
             images[int(pack.row_I[i])] = _shown_image(chosen, config, pack, patches_NF, i)
         progress(len(images))
@@ -140,7 +141,7 @@ def _packs(chosen: _Chosen, config: PretrainConfig, visit: int) -> Iterator[Pack
         patch_px=config.model.patch_px,
         prefix_tokens=config.model.prefix,
         views=config.views,
-        masks=config.masks,
+        masks=config.hidden,
     )
     state = LaneState(window=visit)
     while True:
@@ -165,6 +166,7 @@ def _shown_image(
         background=tuple(pack.sizes.background[i, :channels].tolist()),
         box=tuple(pack.sizes.box[i].tolist()),
         views=tuple(_shown_view(config, pack, patches_NF, v, bool(hidden_V[v])) for v in views),
+        patch_px=pack.patch_px,
     )
 
 
@@ -177,7 +179,7 @@ def _shown_view(
     mask = pack.mask_N[part].reshape(rows, columns)
     return ShownView(
         parameters=parameters_of(pack, v, config.views, config.model.channels, scale_hidden),
-        values_hwC=joined(patches_NF[part], rows, columns, config.model.patch_px, config.model.channels),
+        values_hwC=joined(patches_NF[part], rows, columns, pack.patch_px, config.model.channels),
         mask=mask if mask.any() else None,
     )
 

@@ -37,9 +37,15 @@ class ModelConfig(BaseModel):
         ge=1,
         le=64,
         description="patch side in pixels; 8, 14 and 16 are usual: half of all ISIIS images have under 16 "
-        "patches of 14 px, so small organisms want 8",
+        "patches of 14 px, so small organisms want 8. With views.patch_choices the side that the weight is "
+        "stored for",
     )
     channels: Literal[1, 3] = Field(default=1, description="1 grey (nearly all plankton imagers), 3 colour")
+    grey_embedding: bool = Field(
+        default=False,
+        description="grey images have a patch embedding of their own beside that of colour images, chosen by "
+        "each image's channels; needs channels 3. False: grey is repeated thrice",
+    )
     registers: int = Field(default=4, ge=0, le=64, description="register tokens per view (DINOv2 reg: 4)")
     layer_scale: float = Field(
         default=1e-5, gt=0, le=1, description="initial gain of each residual branch (DINOv2: 1e-5)"
@@ -108,6 +114,10 @@ class ModelConfig(BaseModel):
             name = "width" if self.position == "gsd" else "head width"
             raise ValueError(
                 f"position {self.position} needs a {name} divisible by {divisor}, got {have}; change it"
+            )
+        if self.grey_embedding and self.channels != 3:
+            raise ValueError(
+                f"grey_embedding needs channels 3, got {self.channels}; a model of one channel is grey anyway"
             )
         if self.rope_longest_um <= self.rope_shortest_um:
             raise ValueError(

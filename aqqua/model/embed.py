@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from aqqua.kernels.choice import choose
 from aqqua.kernels.embed import Packing, embed
 from aqqua.model.config import ModelConfig
+from aqqua.model.patch_kernel import resized_rows
 from aqqua.model.position import FactorisedFractional, GsdSineCosine, LearnedGrid
 from aqqua.model.sequences import Sequences
 
@@ -60,8 +61,11 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, config: ModelConfig, backend: str = "auto"):
         super().__init__()
-        self.backend = backend
+        self.backend, self.patch_px, self.channels = backend, config.patch_px, config.channels
         self.patch_embed = nn.Linear(config.patch_values, config.width)
+        # Of one channel; the bias is that of the other.
+        grey = nn.Linear(config.patch_px**2, config.width, bias=False) if config.grey_embedding else None
+        self.patch_embed_grey = grey
         self.cls_token = nn.Parameter(torch.empty(config.width))
         self.register_tokens = nn.Parameter(torch.empty(config.registers, config.width))
         self.mask_token = nn.Parameter(torch.empty(config.width))
@@ -73,6 +77,9 @@ class TokenEmbedding(nn.Module):
         bound = self.patch_embed.in_features**-0.5
         nn.init.uniform_(self.patch_embed.weight, -bound, bound, generator=generator)
         nn.init.uniform_(self.patch_embed.bias, -bound, bound, generator=generator)
+        if self.patch_embed_grey is not None:
+            bound = self.patch_embed_grey.in_features**-0.5
+            nn.init.uniform_(self.patch_embed_grey.weight, -bound, bound, generator=generator)
         nn.init.normal_(self.cls_token, std=PREFIX_STD, generator=generator)
         if len(self.register_tokens):
             nn.init.normal_(self.register_tokens, std=PREFIX_STD, generator=generator)
@@ -91,7 +98,7 @@ class TokenEmbedding(nn.Module):
         if choose("embed", patches_NF.device, self.cls_token.dtype, self.backend) == "triton":
             return self._in_one_pass(patches_NF, sequences, mask_N)
         # The residual stream is kept in the parameters' dtype, whatever autocast makes of the product.
-        x_ND = self.patch_embed(patches_NF).to(self.cls_token.dtype)
+        x_ND = self._product(patches_NF, sequences, self.patch_embed.bias).to(self.cls_token.dtype)
         if mask_N is not None:
             x_ND = torch.where(mask_N[:, None], self.mask_token, x_ND)
         if self.position is not None:
@@ -106,7 +113,7 @@ class TokenEmbedding(nn.Module):
         grids_V2 = sequences.grids_V2.int().to(sequences.device, non_blocking=True)
         packing = Packing(sequences.offsets_V1, sequences.view_T, grids_V2, sequences.prefix)
         return embed(
-            nn.functional.linear(patches_NF, self.patch_embed.weight),
+            self._product(patches_NF, sequences),
             packing,
             self.cls_token,
             self.register_tokens,
@@ -117,6 +124,25 @@ class TokenEmbedding(nn.Module):
             position=None if self.position is None else self.position.placed(sequences),
             backend="triton",
         )
+
+    def _product(
+        self, patches_NF: Float[Tensor, "N F"], sequences: Sequences, bias_D: Tensor | None = None
+    ) -> Float[Tensor, "N D"]:
+        """Patch rows times the kernel for their side and channels."""
+        sides = self.patch_px, sequences.patch_px
+        linear = nn.functional.linear
+        x_ND = linear(patches_NF, resized_rows(self.patch_embed.weight, *sides, self.channels), bias_D)
+        if self.patch_embed_grey is None:
+            return x_ND
+        if sequences.grey_V is None:
+            raise ValueError(
+                "TokenEmbedding: a model with grey_embedding must know which views are grey, got no grey_V; "
+                "give it to Sequences.from_grids"
+            )
+        # All rows go through both: to pick them out would wait for the GPU, and the blocks cost far more.
+        grey_NG = patches_NF[:, :: self.channels]  # repeated, so the first channel is the image
+        grey_ND = linear(grey_NG, resized_rows(self.patch_embed_grey.weight, *sides, 1), bias_D)
+        return torch.where(sequences.grey_V[sequences.view_N, None], grey_ND, x_ND)
 
     def _prefix(self, sequences: Sequences) -> Float[Tensor, "V R D"]:
         cls_VD = self.cls_token.expand(sequences.views, -1)
@@ -133,7 +159,7 @@ def _position(config: ModelConfig) -> LearnedGrid | FactorisedFractional | GsdSi
     if config.position == "factorised":
         return FactorisedFractional(config.position_grid, config.width)
     if config.position == "gsd":
-        return GsdSineCosine(config.width, config.gsd_reference_um_per_px)
+        return GsdSineCosine(config.width, config.gsd_reference_um_per_px, config.patch_px)
     return None
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aqqua.model.config import ModelConfig
+from aqqua.model.patch_kernel import kernel_resize
 
 State = dict[str, Tensor]
 PatchResize = Literal["bicubic", "flexivit"]
@@ -72,6 +73,9 @@ def from_dinov2_names(
         kernel, changes = fit_patch_kernel(state.pop("patch_embed.proj.weight"), config, patch_resize)
         ours["embed.patch_embed.weight"] = kernel.permute(0, 2, 3, 1).flatten(1)
         notes += changes
+        if config.grey_embedding:
+            ours["embed.patch_embed_grey.weight"] = kernel.sum(dim=1).flatten(1)
+            notes.append("patch embedding of grey images: the three colour channels summed into one")
     cls = state.pop("cls_token").flatten() if "cls_token" in state else None
     if "pos_embed" in state:
         table, cls_position = split_position(state.pop("pos_embed"))
@@ -143,9 +147,7 @@ def resize_patch_kernel(
 ) -> Float[Tensor, "D C B B"]:
     """A patch kernel for patches of another side.
 
-    flexivit: the kernel whose answer to a bicubically resized patch is nearest the old answer to the
-    original patch; the same answer when enlarging. Source: FlexiViT (Beyer 2023), section 3.4,
-    w' = (Bᵀ)⁺ w with B the matrix of the resize; there it beats the plain resize at every size.
+    flexivit: aqqua.model.patch_kernel; in its paper it beats the plain resize at every size.
     bicubic: resized as an image and scaled by (old/new)², so that a flat patch answers about as before.
     """
     old = kernel.shape[-1]
@@ -154,10 +156,7 @@ def resize_patch_kernel(
             kernel.float(), size=(side, side), mode="bicubic", align_corners=False, antialias=True
         )
         return (resized * (old / side) ** 2).to(kernel.dtype)
-    unit = torch.eye(old**2).reshape(old**2, 1, old, old)
-    resize_XY = interpolate(unit, size=(side, side), mode="bicubic", align_corners=False, antialias=True)
-    inverse = torch.linalg.pinv(resize_XY.flatten(1).double())  # rows are new pixels, columns old ones
-    resized = kernel.double().flatten(2) @ inverse.T
+    resized = kernel.double().flatten(2) @ kernel_resize(old, side, kernel.device).T
     return resized.unflatten(2, (side, side)).to(kernel.dtype)
 
 
@@ -169,6 +168,11 @@ def to_hugging_face(state: State, config: ModelConfig) -> tuple[State, dict]:
     Raises:
         ValueError: that architecture cannot express this model.
     """
+    if config.grey_embedding:
+        raise ValueError(
+            "Hugging Face's Dinov2WithRegisters must have one patch embedding, got model.grey_embedding; "
+            "share the aqqua safetensors file instead"
+        )
     if config.position != "learned" or config.position_interpolation != "size" or config.registers < 1:
         raise ValueError(
             "Hugging Face's Dinov2WithRegisters must have position 'learned', position_interpolation 'size' "

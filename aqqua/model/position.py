@@ -151,17 +151,18 @@ def _frequencies(width: int, device: torch.device) -> Float[Tensor, " Q"]:
 class GsdSineCosine(nn.Module):
     """Fixed sine-cosine code at each view's physical scale; unknown: the reference and a learned offset."""
 
-    def __init__(self, width: int, reference_um_per_px: float):
+    def __init__(self, width: int, reference_um_per_px: float, patch_px: int):
         super().__init__()
         self.width = width
         self.reference_um_per_px = reference_um_per_px
+        self.patch_px = patch_px
         self.unknown = nn.Parameter(torch.empty(width))
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         nn.init.trunc_normal_(self.unknown, std=0.02, generator=generator)
 
     def forward(self, sequences: Sequences) -> Float[Tensor, "N D"]:
-        relative_V = sequences.um_per_px_V / self.reference_um_per_px
+        relative_V = self._relative(sequences)
         code_ND = gsd_sine_cosine(
             sequences.rc_N2, relative_V.nan_to_num(nan=1.0)[sequences.view_N], self.width
         )
@@ -170,5 +171,10 @@ class GsdSineCosine(nn.Module):
 
     def placed(self, sequences: Sequences) -> SineCosine:
         """Each view's relative scale, the frequencies and the learned offset."""
-        relative_V = sequences.um_per_px_V / self.reference_um_per_px
+        relative_V = self._relative(sequences)
         return SineCosine(relative_V, _frequencies(self.width, relative_V.device), self.unknown)
+
+    def _relative(self, sequences: Sequences) -> Float[Tensor, " V"]:
+        """Physical length of a patch step, the model's own patch at the reference being 1."""
+        side = sequences.patch_px / self.patch_px
+        return sequences.um_per_px_V / self.reference_um_per_px * side

@@ -9,7 +9,7 @@ Letter key: T tokens, V views, N patch rows, R prefix tokens of a view (CLS and 
 Test: tests/model/test_sequences.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -18,6 +18,19 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aqqua.kernels.attention import Schedule, make_schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The patches of a pack that a model goes on with; the others are dropped once they have a position.
+
+    Attributes:
+        rows_U: on the device: rows of the N patches, ascending.
+        counts_V: on the CPU: how many of each view, at least one.
+    """
+
+    rows_U: Int[Tensor, " U"]
+    counts_V: Int[Tensor, " V"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +44,7 @@ class Sequences:
         prefix: tokens before the patches of each view (CLS and registers).
         lengths: tokens of each view, on the CPU.
         offsets_V1: int32, on the device: token row where each view starts, then T.
+        grey_V: on the device: views of images of one channel; None: not known.
     """
 
     grids_V2: Int[Tensor, "V 2"]
@@ -39,6 +53,7 @@ class Sequences:
     prefix: int
     lengths: Int[Tensor, " V"]
     offsets_V1: Int[Tensor, " V1"]
+    grey_V: Bool[Tensor, " V"] | None = None
 
     @classmethod
     def from_grids(
@@ -48,6 +63,7 @@ class Sequences:
         patch_px: int,
         prefix: int,
         device: torch.device | str = "cpu",
+        grey_V: Bool[Tensor, " V"] | None = None,
     ) -> "Sequences":
         """Lay out views of the given patch grids.
 
@@ -57,6 +73,7 @@ class Sequences:
             patch_px: patch side in pixels.
             prefix: CLS and registers, at least 1.
             device: where the model runs.
+            grey_V: views of images of one channel; only model.grey_embedding asks.
 
         Raises:
             ValueError: grids are not on the CPU, there is no view, or a view has no patch.
@@ -82,9 +99,9 @@ class Sequences:
         grids_V2 = grids_V2.long()
         lengths_V = grids_V2.prod(dim=1) + prefix
         um_per_px_V = um_per_px_V.to(device=device, dtype=torch.float32, non_blocking=True)
-        return cls(
-            grids_V2, um_per_px_V, patch_px, prefix, lengths_V, _offsets(lengths_V, torch.device(device))
-        )
+        offsets_V1 = _offsets(lengths_V, torch.device(device))
+        grey_V = None if grey_V is None else grey_V.to(device, non_blocking=True)
+        return cls(grids_V2, um_per_px_V, patch_px, prefix, lengths_V, offsets_V1, grey_V)
 
     @property
     def device(self) -> torch.device:
@@ -152,23 +169,30 @@ class Sequences:
         """Patch rows and patch columns of the view that each patch lies in."""
         return self.grids_V2.to(self.device, non_blocking=True)[self.view_N]
 
+    def with_prefix(self, prefix: int) -> "Sequences":
+        """The same views for a model with another number of tokens (CLS and registers) before the patches."""
+        if prefix == self.prefix:
+            return self
+        return Sequences.from_grids(
+            self.grids_V2, self.um_per_px_V, self.patch_px, prefix, self.device, self.grey_V
+        )
+
     def hide_scale(self, hide_V: Bool[Tensor, " V"]) -> "Sequences":
         """The same packing with the µm/px of the marked views unknown."""
         um_per_px_V = self.um_per_px_V.masked_fill(hide_V.to(self.device), float("nan"))
-        return Sequences(
-            self.grids_V2, um_per_px_V, self.patch_px, self.prefix, self.lengths, self.offsets_V1
-        )
+        return replace(self, um_per_px_V=um_per_px_V)
 
     def part(self, views_index: Int[Tensor, " S"]) -> "Sequences":
         """The packing of some of the views alone: of those given (int64, on the CPU), in their order."""
-        lengths_V = self.lengths[views_index]
+        lengths_V, on_device = self.lengths[views_index], views_index.to(self.device, non_blocking=True)
         return Sequences(
             self.grids_V2[views_index],
-            self.um_per_px_V[views_index.to(self.device, non_blocking=True)],
+            self.um_per_px_V[on_device],
             self.patch_px,
             self.prefix,
             lengths_V,
             _offsets(lengths_V, self.device),
+            None if self.grey_V is None else self.grey_V[on_device],
         )
 
     def select(self, views_index: Int[Tensor, " S"]) -> tuple["Sequences", Int[Tensor, " U"]]:
@@ -186,6 +210,22 @@ class Sequences:
             shift_V, part.lengths.to(self.device, non_blocking=True), output_size=part.tokens
         )
         return part, torch.arange(part.tokens, device=self.device) + shift_T
+
+    def keep(self, kept: Kept) -> tuple["Sequences", Int[Tensor, " W"]]:
+        """The packing without the patches that are dropped.
+
+        A view is then no grid any more, and stands as one column of what is left: positions have to be
+        looked up before.
+
+        Returns:
+            The packing, and the token rows (in this pack) of its tokens in order.
+        """
+        columns_V2 = torch.stack((kept.counts_V, torch.ones_like(kept.counts_V)), dim=1)
+        part = Sequences.from_grids(columns_V2, self.um_per_px_V, self.patch_px, self.prefix, self.device)
+        rows_W = torch.empty(part.tokens, dtype=torch.int64, device=self.device)
+        rows_W[part.prefix_rows_VR] = self.prefix_rows_VR
+        rows_W[part.patch_rows_N] = self.patch_rows_N[kept.rows_U]
+        return part, rows_W
 
     def schedule(self, largest_tile: int) -> Schedule:
         """Which program of our own attention serves which view; made when first asked for."""

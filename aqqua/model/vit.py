@@ -24,7 +24,7 @@ from aqqua.model.chain import run_chain
 from aqqua.model.config import ModelConfig
 from aqqua.model.embed import TokenEmbedding
 from aqqua.model.rotary import Rotary, rotary_tables
-from aqqua.model.sequences import Sequences
+from aqqua.model.sequences import Kept, Sequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +67,20 @@ class VisionTransformer(nn.Module):
         mask_N: Bool[Tensor, " N"] | None = None,
         hide_scale_V: Bool[Tensor, " V"] | None = None,
         drop_scores_L2V: Float[Tensor, "L 2 V"] | None = None,
+        kept: Kept | None = None,
     ) -> Features:
         """Features of every view of a pack.
 
         Args:
-            patches_NF: patch rows in packed order, values as (row, column, channel).
+            patches_NF: patch rows in packed order, values as (row, column, channel). Patches may have another
+                side than the model's own, `sequences.patch_px`: see aqqua.model.patch_kernel.
             sequences: how the views lie in the pack.
             mask_N: patches to replace by the mask token (iBOT).
             hide_scale_V: views whose µm/px is to be treated as unknown, by every scale-aware code.
             drop_scores_L2V: on the CPU, uniform draws per layer, branch (attention, feed-forward) and
                 view; the views of smallest score go through. None: no stochastic depth.
+            kept: patches that the blocks get, each at its own place; the others have features of 0. None:
+                all.
 
         Raises:
             ValueError: the pack does not fit this model, or the scores do not fit the pack.
@@ -88,6 +92,10 @@ class VisionTransformer(nn.Module):
             drop_scores_L2V = None
         x_TD = self.embed(patches_NF, sequences, mask_N)
         rotary = rotary_tables(sequences, self.config)
+        if kept is not None:
+            sequences, rows_W = sequences.keep(kept)
+            x_TD = x_TD.index_select(0, rows_W)
+            rotary = None if rotary is None else rotary.rows(rows_W)
         if serving_kernels(self.config, x_TD.device, x_TD.dtype) == "triton":
             parts = cast("list[Block]", list(self.blocks)), self.norm
             checkpointing = self.config.activation_checkpointing
@@ -97,6 +105,9 @@ class VisionTransformer(nn.Module):
             x_TD = self.norm(self._run_blocks(x_TD, sequences, rotary, drop_scores_L2V))
             prefix_VRD = x_TD[sequences.prefix_rows_VR]
             patches_ND = x_TD.index_select(0, sequences.patch_rows_N)
+        if kept is not None:
+            nothing_ND = patches_ND.new_zeros(len(patches_NF), patches_ND.shape[1])
+            patches_ND = nothing_ND.index_copy(0, kept.rows_U, patches_ND)
         return Features(prefix_VRD[:, 0], prefix_VRD[:, 1:], patches_ND)
 
     def _run_blocks(
@@ -112,16 +123,17 @@ class VisionTransformer(nn.Module):
 
     def _check(self, patches_NF: Tensor, sequences: Sequences, drop_scores: Tensor | None) -> None:
         config = self.config
-        if patches_NF.shape != (sequences.patches, config.patch_values):
+        patch_values = sequences.patch_px**2 * config.channels
+        if patches_NF.shape != (sequences.patches, patch_values):
             raise ValueError(
-                f"VisionTransformer: patches must be [{sequences.patches}, {config.patch_values}], got "
+                f"VisionTransformer: patches must be [{sequences.patches}, {patch_values}], got "
                 f"{list(patches_NF.shape)}; render "
-                f"with patch_px {config.patch_px}, channels {config.channels}"
+                f"with patch_px {sequences.patch_px}, channels {config.channels}"
             )
-        if (sequences.prefix, sequences.patch_px) != (config.prefix, config.patch_px):
+        if sequences.prefix != config.prefix:
             raise ValueError(
-                f"VisionTransformer: prefix and patch_px must be {config.prefix} and {config.patch_px}, got "
-                f"{sequences.prefix} and {sequences.patch_px}; make the Sequences from the model's config"
+                f"VisionTransformer: prefix must be {config.prefix}, got {sequences.prefix}; make the "
+                "Sequences from the model's config"
             )
         wanted = (config.layers, 2, sequences.views)
         if drop_scores is not None and (drop_scores.shape != wanted or drop_scores.device.type != "cpu"):

@@ -88,9 +88,8 @@ class GramTeacher(nn.Module):
         if self.scale == 1:
             return self.backbone(patches_NF, views).patches_ND
         side, channels = views.patch_px, patches_NF.shape[1] // views.patch_px**2
-        large = Sequences.from_grids(
-            views.grids_V2 * self.scale, views.um_per_px_V / self.scale, side, views.prefix, views.device
-        )
+        grids_V2, um_per_px_V = views.grids_V2 * self.scale, views.um_per_px_V / self.scale
+        large = Sequences.from_grids(grids_V2, um_per_px_V, side, views.prefix, views.device, views.grey_V)
         pixels = patches_NF.unflatten(1, (side, side, channels))
         large_NF = _resized(pixels, views, large).flatten(1)
         features_ND = self.backbone(large_NF, large).patches_ND

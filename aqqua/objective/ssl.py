@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from aqqua.kernels.prototype_loss import Projected, Rows
 from aqqua.model.config import ModelConfig
 from aqqua.model.heads import HeadConfig, PrototypeHead
-from aqqua.model.sequences import Sequences
+from aqqua.model.sequences import Kept, Sequences
 from aqqua.model.vit import Features, VisionTransformer
 from aqqua.objective.gram import gram_loss
 from aqqua.objective.gram_teacher import GramConfig, GramTeacher
@@ -104,12 +104,13 @@ class Batch:
     n_images: int
     image_I: Int[Tensor, " I"]  # equal numbers are the same image
     mask_N: Bool[Tensor, " N"]
-    masked_M: Int[Tensor, " M"]  # rows of the N that are hidden from the student
+    masked_M: Int[Tensor, " M"]  # rows of the N that iBOT asks about, hidden or not
     weight_M: Float[Tensor, " M"]
     drop_scores_L2V: Float[Tensor, "L 2 V"] | None  # on the CPU
     hide_scale_V: Bool[Tensor, " V"] | None
     told_CB: Float[Tensor, "C B"] | None = None  # facts for the guides, of the global views; NaN unknown
     known_Q: tuple[int, ...] = ()  # global views of which each guide's fact is known
+    kept: Kept | None = None  # patches that the student gets; None: all
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,30 @@ class Network(nn.Module):
         return rows_of(head, patches_MD, self.kernels)
 
 
-class SelfSupervised(nn.Module):
-    """Student, its moving-average teacher and that one's frozen copy (float32, never trained)."""
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A trained network that a smaller student follows, on its device; it never moves.
 
-    def __init__(self, model: ModelConfig, objective: ObjectiveConfig) -> None:
+    No module, so that it is not among the weights that a run moves, hashes and saves.
+    """
+
+    network: Network
+    sha256: str  # of its weights
+
+
+class SelfSupervised(nn.Module):
+    """Student, its moving-average teacher and that one's frozen copy (float32, never trained).
+
+    In distillation the targets are those of a larger network, `followed`; the moving average of the student
+    is then the final model and has no part in the training. Source: DINOv2 (Oquab 2023), section 5; dinov2
+    issue #96.
+    """
+
+    def __init__(
+        self, model: ModelConfig, objective: ObjectiveConfig, followed: Followed | None = None
+    ) -> None:
         super().__init__()
-        self.config = objective
+        self.config, self.followed = objective, followed
         self.student = Network(model, objective)
         self.teacher = copy.deepcopy(self.student).float().requires_grad_(False).eval()
         gram = objective.gram
@@ -169,10 +188,12 @@ class SelfSupervised(nn.Module):
     @torch.no_grad()
     def teach(self, batch: Batch) -> TeacherLogits:
         """The teacher's logits of a pack: global views, unmasked."""
-        features = self.teacher.backbone(batch.patches_NF[: batch.teacher.patches], batch.teacher)
+        network = self.teacher if self.followed is None else self.followed.network
+        sequences = batch.teacher.with_prefix(network.backbone.config.prefix)
+        features = network.backbone(batch.patches_NF[: sequences.patches], sequences)
         return TeacherLogits(
-            self.teacher.name_views(features.cls_VD),
-            self.teacher.name_patches(features.patches_ND[batch.masked_M]),
+            network.name_views(features.cls_VD),
+            network.name_patches(features.patches_ND[batch.masked_M]),
         )
 
     @torch.no_grad()
@@ -223,6 +244,7 @@ class SelfSupervised(nn.Module):
             mask_N=batch.mask_N,
             hide_scale_V=batch.hide_scale_V,
             drop_scores_L2V=batch.drop_scores_L2V,
+            kept=batch.kept,
         )
         c, n_images = self.config, batch.n_images
         dino = dino_share(

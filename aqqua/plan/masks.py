@@ -50,8 +50,8 @@ class Masks:
     """What the student does not see of a pack of N patch rows."""
 
     mask_N: Bool[np.ndarray, " N"]  # True = hidden
-    masked_M: Int64[np.ndarray, " M"]  # the hidden rows, ascending
-    weight_M: Float32[np.ndarray, " M"]  # 1 / hidden patches of the view
+    masked_M: Int64[np.ndarray, " M"]  # the rows that iBOT asks about, ascending; where any are hidden, those
+    weight_M: Float32[np.ndarray, " M"]  # 1 / such rows of the view
 
 
 def plan_masks(
@@ -108,6 +108,21 @@ def plan_masks_reference(
         weight_N[rows] = 1.0 / mask.sum()
     masked_M = np.flatnonzero(mask_N)
     return Masks(mask_N, masked_M, weight_N[masked_M])
+
+
+def all_patches(grid_V2: Int32[np.ndarray, "V 2"], n_global: int) -> Masks:
+    """Nothing is hidden, and iBOT asks about every patch of the global views: distillation.
+
+    Source: DINOv2's authors on distillation, dinov2 issues #96 and #176: "apply the masked-image-modeling
+    loss to all the tokens".
+    """
+    patches_V = grid_V2.prod(axis=1, dtype=np.int64)
+    counts_G = patches_V[:n_global]
+    return Masks(
+        np.zeros(int(patches_V.sum()), bool),
+        np.arange(int(counts_G.sum())),
+        np.repeat((1.0 / counts_G).astype(np.float32), counts_G),
+    )
 
 
 def _masks_of_views(

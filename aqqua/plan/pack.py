@@ -40,10 +40,12 @@ class Pack:
     fold_VC: Float32[np.ndarray, "V 3"]
     key_V: UInt64[np.ndarray, " V"]  # random key of each view
     mask_N: Bool[np.ndarray, " N"]  # hidden from the student; only global patches ever are
-    masked_M: Int64[np.ndarray, " M"]  # their rows among the N
-    weight_M: Float32[np.ndarray, " M"]  # 1 / hidden patches of the view
+    masked_M: Int64[np.ndarray, " M"]  # rows that iBOT asks about: the hidden ones; see plan.masks.Masks
+    weight_M: Float32[np.ndarray, " M"]  # 1 / such rows of the view
+    patch_px: int  # side of the patches of all views
     prefix_tokens: int  # CLS and registers of every view
     budget_tokens: int
+    dropped_N: Bool[np.ndarray, " N"] | None = None  # patches that the student never gets; None: gets all
 
     @property
     def n_images(self) -> int:
@@ -58,6 +60,11 @@ class Pack:
         return np.tile(np.arange(self.n_images), self.views_per_image)
 
     @property
+    def grey_V(self) -> Bool[np.ndarray, " V"]:
+        """Views of images of one channel."""
+        return np.tile(self.sizes.channels == 1, self.views_per_image)
+
+    @property
     def patches_V(self) -> Int32[np.ndarray, " V"]:
         return self.grid_V2[:, 0] * self.grid_V2[:, 1]
 
@@ -68,7 +75,8 @@ class Pack:
     @property
     def tokens(self) -> int:
         """Student tokens, prefixes included."""
-        return int(self.patches_V.sum()) + self.prefix_tokens * self.n_views
+        dropped = 0 if self.dropped_N is None else int(self.dropped_N.sum())
+        return int(self.patches_V.sum()) - dropped + self.prefix_tokens * self.n_views
 
     @property
     def fill(self) -> float:

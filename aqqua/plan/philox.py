@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     SPECKS = 7
     TURN = 8
     FINETUNE_ORDER = 9
+    PATCH_SIDE = 12
+    TOKEN_DROP = 13
     CLUSTER = 20
     CARBON_CLASS = 30
     CARBON_SIZE = 31

@@ -18,6 +18,8 @@ Range = tuple[float, float]
 SMALLEST, LARGEST = 1e-6, 1e6
 MOST_TOKENS = 1 << 22  # of a view: the largest pack, LaneConfig.pack_tokens
 MOST_SPECKS = 8  # of a view
+MOST_DROPPED = 0.75  # of a view's patches: one of four, the fewest that are ever masked, stays
+MOST_PATCH_PX = 64  # as model.patch_px
 # Fields that are a range: which of them must not be below 0, or must be positive; shares are 0 to 1.
 _RANGES = (
     "global_area", "local_area", "aspect", "scale_jitter", "gain", "offset", "saturation", "hue",
@@ -40,6 +42,11 @@ class ViewConfig(BaseModel):
 
     augmentation: AugmentationName = Field(
         default="plankton", description="set whose values every setting not given takes; plan/augmentation.py"
+    )
+    patch_choices: tuple[int, ...] = Field(
+        default=(),
+        description="patch sides in px, 1 to 64, of which each pack draws one, all equally likely; for one "
+        "weight that serves them all (FlexiViT, Beyer 2023). Empty: model.patch_px alone",
     )
     locals: int = Field(default=8, ge=0, le=16, description="local views per image; globals are always 2")
     global_area: Range = Field(default=(0.32, 1.0), description="share of the image's area; DINOv2")
@@ -112,6 +119,11 @@ class ViewConfig(BaseModel):
         description="how dark (bright field) or bright (dark field) a speck is, share of the way from the "
         "background to black or white, 0 to 1",
     )
+    token_drop: tuple[float, float] = Field(
+        default=(0.0, 0.0),
+        description="share of the patches of a global and of a local view that the student never gets, 0 to "
+        "0.75; hidden ones stay, the teacher sees all. Fewer tokens, more images in a pack (NaViT)",
+    )
     hide_scale_odds: float = Field(
         default=0.15,
         ge=0,
@@ -162,6 +174,24 @@ class ViewConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _patches(self) -> "ViewConfig":
+        sides = self.patch_choices
+        if len(set(sides)) < len(sides) or any(not 1 <= side <= MOST_PATCH_PX for side in sides):
+            raise ValueError(
+                f"patch_choices must be different sides of 1 to {MOST_PATCH_PX} px, got {list(sides)}; "
+                "give for example [8, 12, 16]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _droppable(self) -> "ViewConfig":
+        if not all(0 <= share <= MOST_DROPPED for share in self.token_drop):
+            raise ValueError(
+                f"token_drop must be 0 to {MOST_DROPPED}, got {self.token_drop}; leave the student something"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _countable(self) -> "ViewConfig":
         if any(f < 1 or f > c for f, c in zip(self.min_tokens, self.max_tokens, strict=True)):
             raise ValueError(
@@ -205,6 +235,11 @@ class ViewConfig(BaseModel):
         """Floor and cap of the patches, of each view."""
         role_floor_cap = list(zip(self.min_tokens, self.max_tokens, strict=True))
         return np.array([role_floor_cap[0]] * 2 + [role_floor_cap[1]] * self.locals, np.int32)
+
+    def token_drop_S(self) -> Float64[np.ndarray, " S"]:
+        """Share of the patches that the student never gets, of each view."""
+        of_global, of_local = self.token_drop
+        return np.array([of_global] * 2 + [of_local] * self.locals)
 
     def invert_odds_S(self) -> Float64[np.ndarray, " S"]:
         """How often the polarity of each view is flipped; never that of a local one."""

@@ -25,7 +25,7 @@ def whole_packs(
     """
     planned = whole_views(sizes, patch_px, views.max_tokens[0], views.min_tokens[0], views)
     places = np.full(len(sizes), block), np.arange(len(sizes)), np.zeros(len(sizes), np.uint64)
-    yield from single_view_packs(sizes, planned, *places, prefix_tokens, budget_tokens)
+    yield from single_view_packs(sizes, planned, *places, patch_px, prefix_tokens, budget_tokens)
 
 
 def single_view_packs(
@@ -34,6 +34,7 @@ def single_view_packs(
     block_I: np.ndarray,
     row_I: np.ndarray,
     visit_I: np.ndarray,
+    patch_px: int,
     prefix_tokens: int,
     budget_tokens: int,
 ) -> Iterator[Pack]:
@@ -42,6 +43,7 @@ def single_view_packs(
     Args:
         sizes, planned: of the images and their views.
         block_I, row_I, visit_I: where each image lies in the dataset, and which visit of it this is.
+        patch_px: the views were planned for.
         budget_tokens: of a pack, at least the largest view and its prefix.
 
     Raises:
@@ -58,7 +60,7 @@ def single_view_packs(
         end = start + max(int(np.searchsorted(np.cumsum(tokens_I[start:]), budget_tokens, side="right")), 1)
         rows = np.arange(start, end)
         places = block_I[rows], row_I[rows], visit_I[rows]
-        yield _single_view_pack(sizes, planned, rows, *places, prefix_tokens, budget_tokens)
+        yield _single_view_pack(sizes, planned, rows, *places, patch_px, prefix_tokens, budget_tokens)
         start = end
 
 
@@ -69,6 +71,7 @@ def _single_view_pack(
     block_I: np.ndarray,
     row_I: np.ndarray,
     visit_I: np.ndarray,
+    patch_px: int,
     prefix_tokens: int,
     budget_tokens: int,
 ) -> Pack:
@@ -94,6 +97,7 @@ def _single_view_pack(
         mask_N=np.zeros(int((grid[:, 0] * grid[:, 1]).sum()), bool),
         masked_M=nothing,
         weight_M=nothing.astype(np.float32),
+        patch_px=patch_px,
         prefix_tokens=prefix_tokens,
         budget_tokens=budget_tokens,
     )

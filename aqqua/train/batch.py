@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from aqqua.model.config import ModelConfig
-from aqqua.model.sequences import Sequences
+from aqqua.model.sequences import Kept, Sequences
 from aqqua.objective.guides import GuideConfig
 from aqqua.objective.ssl import GLOBALS, Batch
 from aqqua.plan.pack import Pack, drop_scores, hide_scale
@@ -35,9 +35,10 @@ class Shape:
         views: ViewConfig,
         dtype: torch.dtype,
         guides: tuple[GuideConfig, ...] = (),
+        drop_path: bool = True,
     ) -> "Shape":
-        """For a model whose first product is in `dtype`."""
-        drop_layers = model.layers if model.drop_path else 0
+        """For a model whose first product is in `dtype`; `drop_path` false: none, whatever the model says."""
+        drop_layers = model.layers if model.drop_path and drop_path else 0
         hidden = views.hide_scale_odds
         return cls(model.patch_px, model.channels, model.prefix, drop_layers, hidden, dtype, guides)
 
@@ -65,8 +66,9 @@ def make_batch(
     grids, n_global = torch.from_numpy(pack.grid_V2), GLOBALS * pack.n_images
 
     def lay(n_views: int) -> Sequences:
-        um_per_px = moved["um_per_px"][:n_views]
-        return Sequences.from_grids(grids[:n_views], um_per_px, shape.patch_px, shape.prefix_tokens, device)
+        um_per_px, grey = moved["um_per_px"][:n_views], moved["grey"][:n_views]
+        sides = pack.patch_px, shape.prefix_tokens
+        return Sequences.from_grids(grids[:n_views], um_per_px, *sides, device, grey)
 
     return Batch(
         patches_NF=moved.get("rows", patches_NF),
@@ -81,7 +83,16 @@ def make_batch(
         hide_scale_V=moved.get("hide"),
         told_CB=moved.get("told"),
         known_Q=() if told is None else known_of(told, shape.guides),
+        kept=_kept(pack, moved),
     )
+
+
+def _kept(pack: Pack, moved: dict[str, torch.Tensor]) -> Kept | None:
+    """Patches that the student gets; None: all of them."""
+    if pack.dropped_N is None:
+        return None
+    counts_V = np.add.reduceat(~pack.dropped_N, pack.patch_offsets_V1[:-1], dtype=np.int64)
+    return Kept(moved["kept"], torch.from_numpy(counts_V))
 
 
 def _upload(
@@ -90,11 +101,14 @@ def _upload(
     """What the model needs of a pack on its device; also the rows, where they were rendered on the host."""
     parts = {
         "um_per_px": pack.um_per_px_V,
+        "grey": pack.grey_V,
         "image": pack.sizes.key.view(np.int64),
         "mask": pack.mask_N,
         "masked": pack.masked_M,
         "weight": pack.weight_M,
     }
+    if pack.dropped_N is not None:
+        parts["kept"] = np.flatnonzero(~pack.dropped_N)
     rows = {"rows": patches_NF} if patches_NF.device.type == "cpu" else {}
     given = {name: part for name, part in optional.items() if part is not None}
     return upload({**parts, **given, **rows}, device)

@@ -13,16 +13,18 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aqqua.store.new_folder import flush
+from aqqua.train.ranks import Ranks
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -127,6 +129,18 @@ def load(path: Path) -> Checkpoint:
     if problem is not None:
         raise ValueError(f"load: the checkpoint must be whole, got {path}: {problem}; use another one")
     return _read(path)
+
+
+def read_together(
+    read: Callable[[], Checkpoint | None], ranks: Ranks, device: torch.device
+) -> Checkpoint | None:
+    """A checkpoint that rank 0 reads and verifies, the others get it from there."""
+    found = ranks.on_first(read)
+    state = ranks.share(found and [found.step, found.state])
+    if state is None:
+        return None
+    tensors = ranks.share_tensors(found.tensors if found else {}, device)
+    return Checkpoint(state[0], tensors, state[1])
 
 
 def verify(path: Path) -> str | None:

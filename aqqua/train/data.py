@@ -115,7 +115,7 @@ class Feeder:
         dataset: Dataset,
         config: DataConfig,
         views: ViewConfig,
-        masks: MaskConfig,
+        masks: MaskConfig | None,
         shape: Shape,
         *,
         seed: int,
@@ -233,10 +233,12 @@ class Feeder:
         """
         packers = [self._packer(number) for number in range(min(self.config.lanes, PLANNED_LANES))]
         self.reader.follow([block for packer in packers for block, _ in packer.lane.blocks(0)])
-        counts = []
+        counts, packs_each = [], 2 * max(len(self._views.patch_choices), 1)
         for packer in packers:
-            pack, after = packer.next_pack(LaneState())
-            counts += [pack.n_images, packer.next_pack(after)[0].n_images]
+            state = LaneState()
+            for _ in range(packs_each):
+                pack, state = packer.next_pack(state)
+                counts.append(pack.n_images)
         return float(np.mean(counts)) * self.config.lanes
 
     def _packer(self, number: int) -> Packer:
@@ -271,7 +273,7 @@ class Feeder:
             late += failed
             render = self._decoder.renderer(render)
         with span("render"):
-            patches_NF = render(pack, pages, shape.patch_px, shape.channels, dtype=shape.dtype)
+            patches_NF = render(pack, pages, pack.patch_px, shape.channels, dtype=shape.dtype)
         return make_batch(
             pack, patches_NF, shape, seed=self.seed, step=step, device=self.device, tables=self.reader.table
         )

@@ -16,12 +16,20 @@ def headline(run: Run) -> str:
     held_out = f" ({data.holdout:.0%} of their groups held out)" if data.holdout else ""
     return (
         f"{resumed}ViT {shape.width} wide, {shape.layers} layers, patch {shape.patch_px} px, "
-        f"{weights / 1e6:.1f} M parameters, {precision} on "
+        f"{weights / 1e6:.1f} M parameters{_follows(run)}, {precision} on "
         f"{where}; {', '.join(f'{setting} {name}' for setting, name in who.items())}; "
         f"{run.dataset.rows} images{held_out}, views {_augmentation(run)}, "
         f"{data.lanes} lanes of {data.pack_tokens} tokens, "
         f"about {run.images_per_step:.0f} images a step"
     )
+
+
+def _follows(run: Run) -> str:
+    """Whose answers are learned, where they are not the run's own."""
+    if run.model.followed is None or run.config.distill is None:
+        return ""
+    theirs = run.model.followed.network.backbone.config
+    return f" distilled from {run.config.distill.teacher}, {theirs.width} wide, {theirs.layers} layers"
 
 
 def _augmentation(run: Run) -> str:

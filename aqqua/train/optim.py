@@ -108,7 +108,9 @@ class OptimConfig(BaseModel):
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _HEAD = re.compile(r"(?:^|\.)(?:\w+_head|head)\.")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:patch_embed|cls_token|register\w*|mask_token|pos\w*|scale\w*)(?:\.|$)")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:patch_embed\w*|cls_token|register\w*|mask_token|pos\w*|scale\w*)(?:\.|$)"
+)
 _FINAL_NORM = re.compile(r"(?:^|\.)\w*norm\.\w+$")
 _NO_DECAY = re.compile(r"(?:^|\.)\w*norm\w*(?:\.|$)|gamma|bias$")
 

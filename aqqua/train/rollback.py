@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from aqqua.train import checkpoint
-from aqqua.train.checkpoint import Checkpoint
+from aqqua.train.checkpoint import Checkpoint, read_together
 from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.guard import NonFiniteError, not_finite
 from aqqua.train.journal import ROLLBACKS, SKIPPED, Journal
-from aqqua.train.run import Run, read_together
+from aqqua.train.run import Run
 from aqqua.train.spike import SpikeError, Spikes, numbers_of
 from aqqua.train.step import Outcome
 

@@ -15,12 +15,13 @@ from torch import Tensor
 import aqqua
 from aqqua.model.weights import load_backbone
 from aqqua.objective.gram_teacher import from_teacher
-from aqqua.objective.ssl import SelfSupervised
+from aqqua.objective.ssl import Followed, SelfSupervised
 from aqqua.plan.lanes import LaneState, lanes_of_rank
 from aqqua.store.read import Dataset
 from aqqua.train import checkpoint
 from aqqua.train.batch import Shape
 from aqqua.train.data import Feeder, StepData
+from aqqua.train.distill import follow
 from aqqua.train.engine import Engine, PlainEngine
 from aqqua.train.folder import CHECKPOINTS, describe
 from aqqua.train.fused import FusedStep, serving_step
@@ -85,6 +86,11 @@ class Run:
         return None if sampling is None else sampling.sha256
 
     @property
+    def followed_sha256(self) -> str | None:
+        """Names the network that is distilled; None where none is."""
+        return None if self.model.followed is None else self.model.followed.sha256
+
+    @property
     def done(self) -> bool:
         return self.images >= self.images_total
 
@@ -141,6 +147,7 @@ class Run:
             "rollbacks": self.rollbacks,
             "dataset": self.dataset.manifest_sha256,
             "weights": self.weights_sha256,
+            "distill": self.followed_sha256,
             "config": self.config.model_dump(mode="json"),
             "aqqua": aqqua.__version__,
         }
@@ -167,6 +174,12 @@ class Run:
             raise ValueError(
                 "resume: the sampling weights must be those the run began with, got "
                 f"{self.config.data.weights or 'none'}; put data.weights back, or start a new run folder"
+            )
+        if state.get("distill") != self.followed_sha256:
+            raise ValueError(
+                "resume: distill.teacher must be the network that the run began with, got "
+                f"{self.config.distill.teacher if self.config.distill else 'none'}, which has other weights; "
+                "name the checkpoint it was (RUN/checkpoints/step-...), or start a new run folder"
             )
         problem = _other_order(state["config"], self.config)
         if problem:
@@ -244,13 +257,14 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
     dtype = _compute_dtype(config.train, device)
     serving(config, device, dtype)  # refuses before anything is written
     lanes_of_rank(config.data.lanes, ranks.rank, ranks.size)  # so does this
-    saved = read_together(lambda: checkpoint.load_newest(config.run / CHECKPOINTS), ranks, device)
+    saved = checkpoint.read_together(lambda: checkpoint.load_newest(config.run / CHECKPOINTS), ranks, device)
     dataset = Dataset.open(config.data.path)
     config = config.model_copy(update={"objective": with_names(config.objective, dataset)})
-    engine = _make_engine(config, ranks, device, fresh=saved is None)
-    shape = Shape.of(config.model, config.views, dtype, config.objective.guides)
+    engine = _make_engine(config, ranks, device, follow(config, ranks, device), fresh=saved is None)
+    guides, drop_path = config.objective.guides, config.distill is None
+    shape = Shape.of(config.model, config.views, dtype, guides, drop_path)
     feeder = Feeder(
-        dataset, config.data, config.views, config.masks, shape, seed=config.seed, device=device,
+        dataset, config.data, config.views, config.hidden, shape, seed=config.seed, device=device,
         rank=ranks.rank, ranks=ranks.size,
     )  # fmt: skip
     images_total = config.train.images or max(int(feeder.images_per_epoch * (config.train.epochs or 1)), 1)
@@ -262,27 +276,21 @@ def open_run(config: PretrainConfig, ranks: Ranks | None = None) -> Run:
         run.restore(saved)
     if isinstance(engine, PlainEngine) and serving_step(config.optim, device) == "triton":
         engine.fused = FusedStep.of(engine.optimizer, engine.model.student, engine.model.teacher)
-    shas = {"dataset_sha256": dataset.manifest_sha256, "weights_sha256": run.weights_sha256}
+    shas = {
+        "dataset_sha256": dataset.manifest_sha256,
+        "weights_sha256": run.weights_sha256,
+        "distill_sha256": run.followed_sha256,
+    }
     ranks.on_first(lambda: describe(run.folder, config, device, shas, ranks.size))
     return run
 
 
-def read_together(
-    read: Callable[[], checkpoint.Checkpoint | None], ranks: Ranks, device: torch.device
-) -> checkpoint.Checkpoint | None:
-    """A checkpoint that rank 0 reads and verifies, the others get it from there."""
-    found = ranks.on_first(read)
-    state = ranks.share(found and [found.step, found.state])
-    if state is None:
-        return None
-    tensors = ranks.share_tensors(found.tensors if found else {}, device)
-    return checkpoint.Checkpoint(state[0], tensors, state[1])
-
-
-def _make_engine(config: PretrainConfig, ranks: Ranks, device: torch.device, fresh: bool) -> Engine:
+def _make_engine(
+    config: PretrainConfig, ranks: Ranks, device: torch.device, followed: Followed | None, fresh: bool
+) -> Engine:
     """Weights as at the start of a run, the same on all ranks, and what will move them."""
     torch.manual_seed(config.seed)  # of the initial weights; everything later is counter-based
-    model = SelfSupervised(config.model, config.objective)
+    model = SelfSupervised(config.model, config.objective, followed)
     if config.init is not None and fresh:
         model.start_from(load_backbone(config.init, config.model))
     model = model.to(device)

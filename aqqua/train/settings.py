@@ -10,6 +10,7 @@ from aqqua.objective.ssl import ObjectiveConfig
 from aqqua.plan.masks import MaskConfig
 from aqqua.plan.view_config import ViewConfig
 from aqqua.train.data import DataConfig
+from aqqua.train.distill_config import DistillConfig
 from aqqua.train.optim import OptimConfig
 from aqqua.train.profile import ProfileConfig
 from aqqua.train.schedule import TeacherConfig
@@ -103,6 +104,10 @@ class PretrainConfig(BaseModel):
     teacher: TeacherConfig = TeacherConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
+    distill: DistillConfig | None = Field(
+        default=None,
+        description="follow a trained, larger network, not one's own average; null: do not",
+    )
     profile: ProfileConfig | None = Field(
         default=None, description="record a few steps for a profiler; true is the usual way, null none"
     )
@@ -112,12 +117,26 @@ class PretrainConfig(BaseModel):
     def _profile_on(cls, given: Any) -> Any:
         return {True: {}, False: None}[given] if isinstance(given, bool) else given
 
+    @property
+    def hidden(self) -> MaskConfig | None:
+        """What the student does not see; None, in distillation: it sees everything."""
+        return self.masks if self.distill is None else None
+
     @model_validator(mode="after")
     def _groups_of_lanes(self) -> "PretrainConfig":
         if self.data.lanes % self.objective.koleo_lanes:
             raise ValueError(
                 f"objective.koleo_lanes must divide data.lanes, {self.data.lanes}, got "
                 f"{self.objective.koleo_lanes}; make it one of its divisors"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gram_sees_all(self) -> "PretrainConfig":
+        if self.objective.gram is not None and self.views.token_drop[0] > 0:
+            raise ValueError(
+                "objective.gram must have all patches of the global views, got views.token_drop="
+                f"{[*self.views.token_drop]}; drop from local views alone"
             )
         return self
 

@@ -137,6 +137,7 @@ def made_pack(images: int, patch_px: int, config: ViewConfig) -> tuple[Pack, lis
         mask_N=np.zeros(rows, bool),
         masked_M=np.zeros(0, np.int64),
         weight_M=np.zeros(0, np.float32),
+        patch_px=patch_px,
         prefix_tokens=0,
         budget_tokens=rows,
     )

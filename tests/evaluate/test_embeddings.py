@@ -62,7 +62,8 @@ def test_columns_are_the_features_in_half_precision(dataset, backbone, model, tm
     rows = write_embedding_columns(model, "mean", dataset, tmp_path / "e", Engine(workers=workers))
     assert rows == dataset.rows
     columns = Columns.open(tmp_path / "e", dataset, KIND)
-    assert columns.facts == {"model_sha256": fingerprint(backbone), "pooling": "mean", "width": 32}
+    facts = {"model_sha256": fingerprint(backbone), "pooling": "mean", "patch_px": 8, "width": 32}
+    assert columns.facts == facts
     got = [columns.block(block, ["embedding"])["embedding"] for block in range(dataset.blocks)]
     got_ID = np.concatenate([np.array(rows.to_pylist(), np.float16) for rows in got])
     want_ID = all_features(Embedder(backbone, ViewConfig(), "mean"), dataset)

@@ -40,7 +40,7 @@ def view_of(mask: list[list[bool]] | None = None) -> ShownView:
 
 
 def image_of(pixels: np.ndarray, background: tuple[int, ...] = (7,)) -> ShownImage:
-    return ShownImage("id", None, "made", pixels, 2.5, background, (1, 2, 11, 22), (view_of(),))
+    return ShownImage("id", None, "made", pixels, 2.5, background, (1, 2, 11, 22), (view_of(),), 10)
 
 
 def opened(uri: str) -> np.ndarray:

@@ -79,7 +79,7 @@ def test_gsd_is_equal_at_equal_places():
 
 
 def test_gsd_of_unknown_scale_is_the_reference_scale_and_a_learned_offset():
-    position = GsdSineCosine(64, reference_um_per_px=2.0)
+    position = GsdSineCosine(64, reference_um_per_px=2.0, patch_px=8)
     position.init_weights()
     codes = position(pack(torch.tensor([[2, 2], [2, 2], [2, 2]]), um=[2.0, float("nan"), 4.0]))
     reference, unknown, coarse = codes.split(4)
@@ -88,3 +88,14 @@ def test_gsd_of_unknown_scale_is_the_reference_scale_and_a_learned_offset():
     assert not torch.allclose(reference, coarse)
     unknown.sum().backward()
     torch.testing.assert_close(position.unknown.grad, torch.full((64,), 4.0))  # four patches
+
+
+def test_gsd_of_other_patches_is_that_of_equal_places():
+    """Patches of half the side at twice the µm/px are as large, and so are their codes."""
+    position = GsdSineCosine(64, reference_um_per_px=2.0, patch_px=8)
+    position.init_weights()
+    grids = torch.tensor([[2, 3]])
+    small = Sequences.from_grids(grids, torch.tensor([3.0]), patch_px=4, prefix=1)
+    own = Sequences.from_grids(grids, torch.tensor([1.5]), patch_px=8, prefix=1)
+    torch.testing.assert_close(position(small), position(own))
+    torch.testing.assert_close(position.placed(small).relative_V, position.placed(own).relative_V)

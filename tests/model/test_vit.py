@@ -244,7 +244,7 @@ def test_packs_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"drop scores must be \[2, 2, 5\] on the CPU, got \[2, 2, 4\]"):
         model(patches, sequences, drop_scores_L2V=torch.rand(2, 2, 4))
     wrong = Sequences.from_grids(GRIDS, UM, 2, prefix=1)
-    with pytest.raises(ValueError, match=r"prefix and patch_px must be 3 and 2, got 1 and 2"):
+    with pytest.raises(ValueError, match=r"prefix must be 3, got 1; make the Sequences"):
         model(patches, wrong)
 
 

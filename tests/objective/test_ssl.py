@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aqqua.model.heads import HeadConfig
 from aqqua.model.sequences import Sequences
-from aqqua.objective.ssl import Batch, Losses, Network, ObjectiveConfig, SelfSupervised
+from aqqua.objective.ssl import Batch, Followed, Losses, Network, ObjectiveConfig, SelfSupervised
 from aqqua.train.optim import ema_update
 
 
@@ -47,8 +47,9 @@ def forward_each(network: Network, batch: Batch, masks: bool) -> tuple[list[Tens
     for v, (height, width) in enumerate(batch.student.grids_V2.tolist()):
         end = start + height * width
         alone = Sequences.from_grids(
-            torch.tensor([[height, width]]), batch.student.um_per_px_V[v : v + 1], PATCH, MODEL.prefix
-        )
+            torch.tensor([[height, width]]), batch.student.um_per_px_V[v : v + 1], PATCH,
+            network.backbone.config.prefix,
+        )  # fmt: skip
         mask = batch.mask_N[start:end] if masks else None
         features = network.backbone(batch.patches_NF[start:end], alone, mask_N=mask)
         cls.append(features.cls_VD[0])
@@ -67,18 +68,20 @@ def koleo(x: Tensor) -> Tensor:
     return -torch.log(F.pairwise_distance(x, x[dots.argmax(dim=1)], eps=1e-8) + 1e-8).mean()
 
 
-def naive_dinov2(model: SelfSupervised, batch: Batch) -> dict[str, Tensor]:
+def naive_dinov2(model: SelfSupervised, batch: Batch, teacher: Network) -> dict[str, Tensor]:
     """ssl_meta_arch.py's forward_backward in the words of the paper; images I, 2 globals, LOCALS locals."""
     images, n_pairs_local, n_pairs_global = batch.n_images, 2 * LOCALS, 2
     cls, patches = forward_each(model.student, batch, masks=True)
     with torch.no_grad():
-        teacher_cls, teacher_patches = forward_each(model.teacher, batch, masks=False)
+        teacher_cls, teacher_patches = forward_each(teacher, batch, masks=False)
     n_global = 2 * images
-    mask_VP = batch.mask_N[: n_global * GLOBAL**2].view(n_global, -1)
-    targets = sinkhorn_loops(model.teacher.dino_head(torch.stack(teacher_cls[:n_global]))).chunk(2)
+    mask_VP = torch.zeros(n_global * GLOBAL**2, dtype=torch.bool)
+    mask_VP[batch.masked_M] = True
+    mask_VP = mask_VP.view(n_global, -1)
+    targets = sinkhorn_loops(teacher.dino_head(torch.stack(teacher_cls[:n_global]))).chunk(2)
     ibot_head = "dino_head" if model.student.ibot_head is None else "ibot_head"
     named = torch.cat([teacher_patches[v][mask_VP[v]] for v in range(n_global)])
-    ibot_target = sinkhorn_loops(getattr(model.teacher, ibot_head)(named))
+    ibot_target = sinkhorn_loops(getattr(teacher, ibot_head)(named))
 
     student_global = model.student.dino_head(torch.stack(cls[:n_global]))
     # Upstream swaps the teacher's chunks, so that global A meets B and B meets A, in one mean times two.
@@ -116,7 +119,31 @@ def test_losses_and_gradients_are_those_of_dinov2(separate, position):
     own = HeadConfig(prototypes=16, hidden=24, bottleneck=12)
     backbone = MODEL.model_copy(update={"position": position, "position_grid": 4})
     model, batch = made_model(backbone, ibot_head=own if separate else None), made_batch()
-    ours, naive = run_ours(model, batch), naive_dinov2(model, batch)
+    assert_those_of_dinov2(model, batch, model.teacher)
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["shared_head", "own_ibot_head"])
+def test_losses_and_gradients_of_distillation_are_those_written_out(separate):
+    """The targets of a wider and deeper network with heads of its own; iBOT on all patches, none hidden."""
+    wide = HeadConfig(prototypes=24, hidden=40, bottleneck=20)
+    own = {"ibot_head": HEAD} if separate else {}
+    larger = MODEL.model_copy(update={"width": 48, "layers": 3, "heads": 4, "registers": 1})
+    teacher = made_model(larger, **{**own, "head": wide}).teacher
+    model, batch = made_model(**own), made_batch()
+    model.followed = Followed(teacher, "of this test")
+    shown = batch.teacher.patches
+    batch = replace(
+        batch,
+        mask_N=torch.zeros_like(batch.mask_N),
+        masked_M=torch.arange(shown),
+        weight_M=torch.full((shown,), 1 / GLOBAL**2),
+    )
+    assert_those_of_dinov2(model, batch, teacher)
+    assert not any("followed" in name for name in model.state_dict())
+
+
+def assert_those_of_dinov2(model: SelfSupervised, batch: Batch, teacher: Network) -> None:
+    ours, naive = run_ours(model, batch), naive_dinov2(model, batch, teacher)
     for name, value in naive.items():
         torch.testing.assert_close(getattr(ours, name).double(), value, rtol=1e-5, atol=1e-6, msg=name)
     total = naive["dino"] + naive["ibot"] + 0.1 * naive["koleo"]

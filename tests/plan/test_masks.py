@@ -14,6 +14,7 @@ from aqqua.plan.masks import (
     MIN_BLOCK,
     MaskConfig,
     Masks,
+    all_patches,
     block_mask,
     plan_masks,
     plan_masks_reference,
@@ -264,3 +265,12 @@ def test_the_binding_checks_what_it_is_handed(change, message):
     assert len(_core.plan_masks(**sound)) == 3
     with pytest.raises(ValueError, match=f"plan_masks: {message}"):
         _core.plan_masks(**(sound | change))
+
+
+def test_where_nothing_is_hidden_all_patches_of_the_globals_are_asked_about():
+    """Two globals of 2x3 and 1x2 patches, a local one of 2x2."""
+    masks = all_patches(np.array([[2, 3], [1, 2], [2, 2]], np.int32), 2)
+    assert not masks.mask_N.any()
+    assert len(masks.mask_N) == 12
+    np.testing.assert_array_equal(masks.masked_M, np.arange(8))
+    np.testing.assert_array_equal(masks.weight_M, np.float32([1 / 6] * 6 + [1 / 2] * 2))

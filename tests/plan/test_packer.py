@@ -14,7 +14,7 @@ from aqqua.plan.lanes import Lane, LaneConfig, LaneState
 from aqqua.plan.masks import MaskConfig, plan_masks_reference
 from aqqua.plan.packer import Packer
 from aqqua.plan.view_config import ViewConfig
-from aqqua.plan.views import plan_views_reference
+from aqqua.plan.views import plan_views, plan_views_reference
 from aqqua.store.sizes import Sizes
 
 FEW_VIEWS = ViewConfig(locals=1, max_tokens=(64, 16))
@@ -192,3 +192,33 @@ def test_packs_over_many_windows_plan_each_of_them_once(monkeypatch):
     assert min(pack.fill for pack in packs) > 0.9
     assert asked == list(range(len(asked)))
     assert state.window > 30
+
+
+def test_each_pack_draws_its_patch_side_and_a_lane_forgets_nothing():
+    """All of three sides come up; a packer that starts anywhere makes the same packs; no image is lost."""
+    views = ViewConfig(patch_choices=(8, 12, 16))
+    lane = make_lane(MadeDataset(1500, block_rows=50), lanes=1, window_blocks=2, pack_tokens=3000)
+    packer = make_packer(lane, views)
+    state, packs, states = LaneState(), [], []
+    while state.window < 15:  # an epoch: 30 blocks of 50 images
+        states.append(state)
+        pack, state = packer.next_pack(state)
+        packs.append(pack)
+    sides = [pack.patch_px for pack in packs]
+    assert set(sides) == {8, 12, 16}
+    assert min(sides.count(side) for side in (8, 12, 16)) > len(sides) / 5
+    for number in (3, len(packs) // 2):
+        again, _ = make_packer(lane, views).next_pack(states[number])
+        assert again.patch_px == sides[number]
+        np.testing.assert_array_equal(again.grid_V2, packs[number].grid_V2)
+        np.testing.assert_array_equal(again.row_I, packs[number].row_I)
+    places = [zip(pack.block_I, pack.row_I, pack.visit_I, strict=True) for pack in packs]
+    seen = [(block, row) for pack in places for block, row, visit in pack if visit == 0]
+    assert len(seen) == len(set(seen)) == 1500
+    want = plan_views(packs[0].sizes, packs[0].visit_I, lane.seed, sides[0], views)
+    np.testing.assert_array_equal(packs[0].um_per_px_V, want.um_per_px_IS.T.ravel())
+
+
+def test_without_choices_the_models_side_is_every_packs():
+    pack, _ = make_packer(make_lane(MadeDataset(200), lanes=1), patch_px=14).next_pack(LaneState())
+    assert pack.patch_px == 14

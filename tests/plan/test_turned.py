@@ -45,7 +45,7 @@ def test_quarter_turns_and_mirrors_are_those_of_numpy():
         visit_I = np.array([visit], np.uint64)
         views = turned_views(one, visit_I, 0, 8, VIEWS, "quarter", True)
         nothing = np.zeros(1, np.int64)
-        (pack,) = single_view_packs(one, views, nothing, nothing, visit_I, 5, 300)
+        (pack,) = single_view_packs(one, views, nothing, nothing, visit_I, 8, 5, 300)
         rows, columns = pack.grid_V2[0]
         patches = render_reference(pack, [picture], 8, 1).numpy().reshape(rows, columns, 8, 8)
         shown = patches.transpose(0, 2, 1, 3).reshape(rows * 8, columns * 8)

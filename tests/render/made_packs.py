@@ -84,6 +84,7 @@ def pack_of(sizes: Sizes, views: Views, visits: np.ndarray) -> Pack:
         mask_N=np.zeros(tokens, bool),
         masked_M=np.zeros(0, np.int64),
         weight_M=np.zeros(0, np.float32),
+        patch_px=0,  # that the views were planned for is told to the renderers
         prefix_tokens=0,
         budget_tokens=tokens,
     )

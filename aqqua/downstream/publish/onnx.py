@@ -58,6 +58,11 @@ def export_onnx(out: Path, backbone: VisionTransformer, views: ViewConfig) -> No
     onnx = needed("onnx", WHO)
     needed("onnxscript", WHO)
     config = backbone.config
+    if config.grey_embedding:
+        raise ValueError(
+            f"{WHO}: a model must have one patch embedding, got model.grey_embedding; share its "
+            "safetensors file"
+        )
     if sum(p.numel() * 4 for p in backbone.parameters()) > 2_000_000_000:
         raise RuntimeError(
             f"{WHO}: one file must stay below 2 GB, got a larger model; share its safetensors file"

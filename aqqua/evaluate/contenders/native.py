@@ -19,6 +19,7 @@ from aqqua.evaluate.contenders.contender import Facts, arithmetic
 from aqqua.evaluate.features import Embedder, fingerprint
 from aqqua.evaluate.learned_head import LearnedHead
 from aqqua.evaluate.models import path_in
+from aqqua.model.config import ModelConfig
 from aqqua.plan.views import whole_views
 from aqqua.store.read import Dataset
 from aqqua.store.sizes import Sizes
@@ -47,6 +48,7 @@ class Native:
             "pooling": self.embedder.pooling,
             "arithmetic": arithmetic(self.embedder.device),
             **({} if self.embedder.told_times == 1 else {"told_times": str(self.embedder.told_times)}),
+            **({} if self.embedder.patch_px is None else {"patch_px": self.embedder.patch_px}),
             "model": backbone.config.for_any_machine().model_dump(mode="json"),
             "views": views.model_dump(mode="json"),
         }
@@ -60,8 +62,14 @@ class Native:
         )
 
     @property
+    def _config(self) -> ModelConfig:
+        """Of the backbone at the side of patches that it is asked at."""
+        config, patch_px = self.embedder.backbone.config, self.embedder.patch_px
+        return config if patch_px is None else config.model_copy(update={"patch_px": patch_px})
+
+    @property
     def _input(self) -> str:
-        config, views, times = self.embedder.backbone.config, self.embedder.views, self.embedder.told_times
+        config, views, times = self._config, self.embedder.views, self.embedder.told_times
         least, most = views.min_tokens[0], views.max_tokens[0]
         shape = f"native resolution, {least} to {most} patches"
         if views.geometry == "square":
@@ -85,7 +93,7 @@ class Native:
 
     def flops(self, sizes: Sizes) -> float:
         """See Contender; by aqqua.cost.flops."""
-        config, views = self.embedder.backbone.config, self.embedder.views
+        config, views = self._config, self.embedder.views
         planned = whole_views(sizes, config.patch_px, views.max_tokens[0], views.min_tokens[0], views)
         role = role_of(planned.patches_IS()[:, 0] + config.prefix, per=max(len(sizes), 1))
         return float(backbone_flops(config, role).forward_total)

@@ -3,6 +3,7 @@
     PATH                                a run, one of its checkpoints, or an exported .safetensors file
     PATH?um_per_px=x2                   the same, told a wrong scale: twice the true one
     PATH?um_per_px=unknown              the same, not told the scale
+    PATH?patch_px=8                     the same, at another side of the patches
     untrained:PATH                      the same architecture with fresh weights
     timm:NAME                           a model of timm whose weights were fetched before
     timm:NAME?weights=FILE.safetensors  with these weights
@@ -52,8 +53,9 @@ def open_contender(spec: str, pooling: Pooling = "cls", device: torch.device | N
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, colon, rest = spec.partition(":")
     if not colon or kind not in ("untrained", "timm", "hf"):
-        told_times = _options(spec, spec.partition("?")[2], ("um_per_px",)).get("um_per_px", 1.0)
-        return Native(replace(load_embedder(path_in(spec), pooling, device), told_times=told_times), spec)
+        options = _options(spec, spec.partition("?")[2], ("um_per_px", "patch_px"))
+        embedder = load_embedder(path_in(spec), pooling, device, options.get("patch_px"))
+        return Native(replace(embedder, told_times=options.get("um_per_px", 1.0)), spec)
     if not rest:
         raise ValueError(f"contender: something must follow {kind}:, got nothing; give a path or a name")
     if kind == "untrained":
@@ -95,6 +97,12 @@ def _size_px(value: str) -> int:
     return int(value)
 
 
+def _patch_px(value: str) -> int:
+    if not value.isascii() or not value.isdigit():
+        raise ValueError("patch_px must be pixels")
+    return int(value)
+
+
 def _yes(value: str) -> bool:
     if value != "yes":
         raise ValueError("stretch must be yes")
@@ -113,8 +121,9 @@ def _told_times(value: str) -> float:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "size": _size_px, "stretch": _yes, "weights": Path, "um_per_px": _told_times,
+    "patch_px": _patch_px,
 }  # fmt: skip
 _EXAMPLES = {
     "size": "?size=224", "stretch": "?stretch=yes", "weights": "?weights=FILE.safetensors",
-    "um_per_px": "?um_per_px=unknown or ?um_per_px=x2",
+    "um_per_px": "?um_per_px=unknown or ?um_per_px=x2", "patch_px": "?patch_px=8",
 }  # fmt: skip

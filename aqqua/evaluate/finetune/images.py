@@ -91,7 +91,8 @@ class Images:
         planned = turned_views(sizes, visit_I, config.seed, backbone.config.patch_px, self.views, *turn)
         budget = self._budget(backbone)
         packs, start = [], 0
-        for pack in single_view_packs(sizes, planned, block_I, at_I, visit_I, backbone.config.prefix, budget):
+        shape = backbone.config.patch_px, backbone.config.prefix
+        for pack in single_view_packs(sizes, planned, block_I, at_I, visit_I, *shape, budget):
             places = zip(pack.block_I.tolist(), pack.row_I.tolist(), strict=True)
             pixels = [held[block].pixels(row) for block, row in places]
             packs.append((pack, pixels, index_I[start : start + pack.n_images]))
@@ -121,7 +122,7 @@ class Images:
             planned = whole_views(sizes, patch_px, *caps, self.views)
             places = block_M[mine], at_M[mine], np.zeros(len(mine), np.uint64)
             for pack in single_view_packs(
-                sizes, planned, *places, backbone.config.prefix, self._budget(backbone)
+                sizes, planned, *places, patch_px, backbone.config.prefix, self._budget(backbone)
             ):
                 pixels = [block.pixels(row) for row in pack.row_I.tolist()]
                 found.append(pooled(*pack_features(backbone, pack, pixels, device), pooling).float())

@@ -40,6 +40,17 @@ def test_a_run_that_is_told_another_scale(tiny_run):
     assert hidden.facts.input.endswith("µm/px not told")
 
 
+def test_a_run_at_another_patch_side(tiny_run, sample_dataset):
+    stored, small = (
+        open_contender(str(tiny_run), "cls", CPU),
+        open_contender(f"{tiny_run}?patch_px=6", "cls", CPU),
+    )
+    assert small.facts.key != stored.facts.key
+    assert "patches of 6 px" in small.facts.input
+    sizes = Dataset.open(sample_dataset).sizes(0)
+    assert small.flops(sizes) != stored.flops(sizes)
+
+
 @pytest.mark.parametrize("spec", ["pixels", "handcrafted"])
 def test_baselines(spec):
     contender = open_contender(spec)
@@ -51,7 +62,9 @@ def test_baselines(spec):
     [
         ("absent", "the path must exist"),
         ("untrained:absent", "the path must exist"),
-        ("absent?um_per_px=2", "options must be of um_per_px, got .*unknown, or x and a factor"),
+        ("absent?um_per_px=2", "options must be of um_per_px, patch_px, got .*unknown, or x and a factor"),
+        ("absent?patch_px=small", "patch_px must be pixels"),
+        ("absent?patch_px=0", "patch_px must be 1 to 64"),
         ("absent?um_per_px=xinf", "unknown, or x and a factor"),
         ("timm:", "something must follow timm:"),
         ("hf:", "something must follow hf:"),
