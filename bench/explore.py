@@ -8,7 +8,8 @@ Images are small blobs on their own background, of four instruments, two with a 
 mixture of 120 kinds, which are their labels and whose sizes differ a hundred times. They are written to
 FOLDER/explore, which must not be there yet, and removed. Times are on the wall, from the first word of a
 stage to the first of the next; processor time is that of all threads. What UMAP compiles at its first use is
-timed apart (`warm_seconds`). Resident memory is the highest of this process, which also made the images.
+timed apart (`warm_seconds`). Resident memory is the highest of this process up to the end of a stage; it also
+made the images.
 
 Appends a JSON line to bench/results/cpu/explore.jsonl.
 """
@@ -19,6 +20,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -144,23 +146,36 @@ def warm() -> float:
 
 
 class Stages:
-    """When each stage began."""
+    """When each stage began, and what the process had used by then."""
 
     def __init__(self) -> None:
-        self.began: list[tuple[str, float]] = []
+        self.began: list[tuple[str, float, float]] = []
+        self.peaks: list[int] = []  # when a stage ended
 
     def __call__(self, stage: str, _done: int, _total: int) -> None:
         if not self.began or self.began[-1][0] != stage:
-            self.began.append((stage, time.perf_counter()))
+            if self.began:
+                self.peaks.append(resident_mb())
+            self.began.append((stage, time.perf_counter(), time.process_time()))
             sys.stderr.write(f"{stage}\n")  # such a run is long
 
-    def seconds(self) -> dict[str, float]:
-        """Of each stage."""
-        ends = [when for _, when in self.began[1:]] + [time.perf_counter()]
-        found: dict[str, float] = {}
-        for (stage, when), end in zip(self.began, ends, strict=True):
-            found[stage] = round(found.get(stage, 0.0) + end - when, 1)
+    def measured(self) -> dict[str, dict[str, float]]:
+        """Of each stage: seconds on the wall, of all threads, and the highest resident memory by its end."""
+        ends = [(wall, processor) for _, wall, processor in self.began[1:]]
+        ends.append((time.perf_counter(), time.process_time()))
+        found: dict[str, dict[str, float]] = {}
+        all_of = zip(self.began, ends, [*self.peaks, resident_mb()], strict=True)
+        for (stage, wall, processor), (wall_end, processor_end), peak in all_of:
+            one = found.setdefault(stage, {"seconds": 0.0, "processor_seconds": 0.0, "peak_resident_mb": 0})
+            one["seconds"] = round(one["seconds"] + wall_end - wall, 1)
+            one["processor_seconds"] = round(one["processor_seconds"] + processor_end - processor, 1)
+            one["peak_resident_mb"] = peak
         return found
+
+
+def resident_mb() -> int:
+    """The most that this process ever had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def measure(folder: Path, dataset: Dataset, given: argparse.Namespace) -> dict[str, object]:
@@ -173,8 +188,8 @@ def measure(folder: Path, dataset: Dataset, given: argparse.Namespace) -> dict[s
     return {
         "seconds": round(time.perf_counter() - wall, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
-        "stages": stages.seconds(),
-        "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "stages": stages.measured(),
+        "peak_resident_mb": resident_mb(),
         "atlas_mb": round(out.stat().st_size / 1e6, 1),
         "landmarks_mb": round(landmarks_path(out).stat().st_size / 1e6, 1),
         "searches": facts["searches"],
@@ -182,9 +197,14 @@ def measure(folder: Path, dataset: Dataset, given: argparse.Namespace) -> dict[s
     }
 
 
-def report(row: dict[str, object], given: argparse.Namespace) -> None:
+def report(row: dict[str, Any], given: argparse.Namespace) -> None:
+    """A line for each stage, then the rest; and a row of the results."""
+    for stage, used in row["stages"].items():
+        shown = "   ".join(f"{name} {value}" for name, value in used.items())
+        print(f"{given.points:9} points   {stage:12}{shown}")
     for name, value in row.items():
-        print(f"{name:20}{value}")
+        if name != "stages":
+            print(f"{name:20}{value}")
     about = {"points": given.points, "width": given.width, "landmarks": min(given.landmarks, given.points)}
     append_result("explore", {**machine("torch", "umap-learn", "numba"), **about, **row})
 

@@ -1,6 +1,6 @@
 """How long the page of an atlas takes in a browser: to its first picture, and for what a person does then.
 
-Atlases are made up (tests/explore/made_explorer.py), served on this machine, opened in headless Chromium with
+Atlases are made up (bench/made_explorer.py), served on this machine, opened in headless Chromium with
 software rendering: a computer with a graphics card draws faster. Times are by the browser's clock, so they
 also hold what else the machine does.
 
@@ -21,13 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "data"), str(HERE.parent / "tests" / "explore")]
+sys.path.insert(0, str(Path(__file__).parent / "data"))
+from made_explorer import made_atlas
+from measure import append_result, machine
 
-from made_explorer import made_atlas  # noqa: E402
-from measure import append_result, machine  # noqa: E402
-
-from aqqua.explore.server.serve import prepare  # noqa: E402
+from aqqua.explore.server.serve import prepare
 
 SIZES = (100_000, 1_000_000, 3_000_000)
 ARGUMENTS = ("--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync")

@@ -67,8 +67,21 @@ def _run_build(parsed: argparse.Namespace) -> int:
         facts = build_atlas(inputs, config, tell)
     numbers = facts["numbers"]
     told = ", ".join(f"{n.replace('_', ' ')} {v:.3f}" for n, v in numbers.items() if isinstance(v, float))
-    answer(parsed, {"out": str(parsed.out), **facts}, [f"{parsed.out}: {told}"])
+    answer(parsed, {"out": str(parsed.out), **facts}, [f"{parsed.out}: {told}", *_approximations(facts)])
     return 0
+
+
+def _approximations(facts: dict[str, Any]) -> list[str]:
+    """Where not all images were compared or drawn by UMAP: how many, and what is so missed."""
+    lines = []
+    fitted, points = facts["umap"].get("fitted", facts["points"]), facts["points"]
+    if "placed_on" not in facts["umap"] and fitted < points:
+        lines.append(f"map: UMAP of {fitted} images; the other {points - fitted} stand by the most alike")
+    for one in facts["searches"]:
+        if one["method"] == "cells":
+            shares = ", ".join(f"{share:.2f}" for share in one["recall"])
+            lines.append(f"neighbours of {one['queries']} among {one['base']}: {shares} of the nearest found")
+    return lines
 
 
 def _lineages(name: str | None) -> dict[str, Any] | None:
@@ -113,15 +126,23 @@ def _add_export(steps: Any) -> None:
     parser.add_argument("atlas", type=Path, help="of aqqua explore build")
     parser.add_argument("--beside", type=Path, metavar="ATLAS", help="another checkpoint's, side by side")
     parser.add_argument(
-        "--out", type=Path, required=True, help="new folder; or one .html, 50,000 points at most"
+        "--out", type=Path, required=True, help="new folder; or one .html, 50,000 points at most; or .parquet"
     )
+    parser.add_argument("--format", choices=("page", "embedding-atlas"), default="page",
+                        help="embedding-atlas: a .parquet for that viewer (docs/explore.md)")  # fmt: skip
 
 
 def _run_export(parsed: argparse.Namespace) -> int:
+    from aqqua.explore.server.embedding_atlas import export_embedding_atlas
     from aqqua.explore.server.export import export_file, export_folder
 
-    export = export_file if parsed.out.suffix == ".html" else export_folder
-    points = export(parsed.atlas, parsed.out, parsed.beside)
+    if parsed.format == "embedding-atlas":
+        if parsed.beside is not None:
+            raise ValueError("explore export: embedding-atlas shows one atlas, got two; leave out --beside")
+        points = export_embedding_atlas(parsed.atlas, parsed.out)
+    else:
+        export = export_file if parsed.out.suffix == ".html" else export_folder
+        points = export(parsed.atlas, parsed.out, parsed.beside)
     answer(parsed, {"out": str(parsed.out), "points": points}, [f"{parsed.out}: {points} points"])
     return 0
 

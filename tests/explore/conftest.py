@@ -9,6 +9,7 @@ from made_curation import make_dataset, make_folders
 from aqqua.store.read import Dataset
 
 sys.path.append(str(Path(__file__).parents[1] / "evaluate"))  # made_entries
+sys.path.append(str(Path(__file__).parents[2] / "bench"))  # made_explorer
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ WHO = "grid picture"
 INCHES = (13.0, 8.0)
 DPI = 120
 MARGIN_DEGREES = 1.5  # around what is shown
+LEAST_SPAN = 10.0  # largest by least number of a logarithmic scale: a decade
 _LAND = "ne_110m_coastline.shp"
 
 
@@ -82,19 +83,12 @@ def coastline() -> Path | None:
 
 
 def _draw_panel(figure: Any, axes: Any, found: Gridded, panel: Panel, crs: Any) -> None:
-    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.colors import Normalize
 
     lat, lon = found.axes[-2], found.axes[-1]
     values = found.spread(panel.values_G).reshape(len(lat), len(lon))
     known = values[np.isfinite(values) & ((values > 0) | (not panel.logarithmic))]
-    norm: Any = None
-    if len(known):
-        low, high = float(known.min()), float(known.max())
-        norm = (
-            LogNorm(low, high if high > low else 2 * low)
-            if panel.logarithmic
-            else Normalize(min(low, 0), high)
-        )
+    norm = colour_scale(float(known.min()), float(known.max()), panel.logarithmic) if len(known) else None
     _frame(axes, found, crs)
     shown = np.ma.masked_invalid(np.where(values > 0, values, np.nan) if panel.logarithmic else values)
     mesh = axes.pcolormesh(
@@ -107,6 +101,20 @@ def _draw_panel(figure: Any, axes: Any, found: Gridded, panel: Panel, crs: Any) 
     figure.colorbar(mesh, ax=axes, shrink=0.8, label=panel.unit)
     note = " (grey: looked, none found)" if panel.logarithmic and zero.count() else ""
     axes.set_title(panel.title + note)
+
+
+def colour_scale(low: float, high: float, logarithmic: bool) -> Any:
+    """From numbers to colours; logarithmic only over LEAST_SPAN or more: over less, ticks overlap.
+
+    Args:
+        low: least number that is shown; above 0 if logarithmic.
+        high: largest.
+    """
+    from matplotlib.colors import LogNorm, Normalize
+
+    if logarithmic and high >= LEAST_SPAN * low:
+        return LogNorm(low, high)
+    return Normalize(min(low, 0), high)
 
 
 def _frame(axes: Any, found: Gridded, crs: Any) -> None:

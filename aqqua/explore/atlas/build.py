@@ -84,9 +84,8 @@ def _begun(inputs: AtlasInputs, config: AtlasConfig, tell: Tell) -> Job:
         )
     tell("images", 0, dataset.rows)
     known = Known.read(dataset, choose_images(dataset, config.points, config.seed), inputs.tables)
-    return Job(
-        inputs, config, source, known, best_search(config.seed, config.recall, config.exact_pairs), tell
-    )
+    search = best_search(config.seed, config.recall, config.cells, config.exact_pairs)
+    return Job(inputs, config, source, known, search, tell)
 
 
 def _neighbours(job: Job, features: Features) -> tuple[Found, Found]:

@@ -6,7 +6,9 @@ by one, as an index does: all that look into a cell are multiplied with its rows
 order of magnitude faster, and no package is needed for it.
 
 How many cells suffice is measured, not guessed: for some hundred queries the exact neighbours are found, and
-how far down the list of cells they lie gives the share that is found (recall) with any number of cells.
+how far down the list of cells they lie gives the share that is found (recall) with any number of cells. The
+nearest of other groups can lie almost anywhere; so that their search stays linear in the rows there is a most
+number of cells, and the recall is then lower, and told.
 
 Letter key: Q queries, B base rows, R width, C cells, P cells of a query. Test:
 tests/explore/atlas/test_atlas_cells.py. Timing: bench/explore.py.
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from aqqua.curate.clusters.kmeans import KMeansConfig, lloyd
 from aqqua.curate.clusters.nearest import Nearest
-from aqqua.curate.clusters.seeding import seed_centroids, stream_of
+from aqqua.curate.clusters.seeding import stream_of
 from aqqua.curate.clusters.vectors import ArrayVectors, Prepared
 from aqqua.explore.atlas.neighbours import Best, Found, Points, Want, joined, nearest
 from aqqua.plan.permute import permute
@@ -87,7 +89,7 @@ def make_cells(points: Points, seed: int) -> Cells:
         few = min(len(rows), max(FITTED * wanted, MEMBERS))
         order = permute(np.arange(few, dtype=np.uint64), len(rows), seed, stream_of("atlas cells", group))
         sample = Prepared(ArrayVectors(points.unit_BR[np.sort(rows[order.astype(np.int64)])]))
-        start = seed_centroids(sample, wanted, seed, stream_of("atlas seeds", group), Ranks())
+        start = _start(sample, wanted, seed, group)
         config = KMeansConfig.model_validate({"iterations": ITERATIONS})
         found = lloyd(sample, start, config, Ranks()).centroids_KD
         assign, first = Nearest(found), sum(len(some) for some in centres)
@@ -99,10 +101,22 @@ def make_cells(points: Points, seed: int) -> Cells:
     return Cells(points, np.concatenate(centres), np.concatenate(groups), cell_B)
 
 
-def measure_recall(cells: Cells, want: Want, recall: float, seed: int) -> Recall:
+def _start(sample: Prepared, wanted: int, seed: int, group: int) -> Float32[Tensor, "C R"]:
+    """Rows drawn at random: k-means++ would take longer than all else, its passes being as many as cells."""
+    drawn = permute(
+        np.arange(wanted, dtype=np.uint64), sample.source.rows, seed, stream_of("atlas seeds", group)
+    )
+    return sample.take(drawn.astype(np.int64).tolist(), Ranks())
+
+
+def measure_recall(cells: Cells, want: Want, recall: float, most: int, seed: int) -> Recall:
     """The least number of cells with which such a share of exact neighbours is found, and the share.
 
     Queries are rows of the base, drawn by the seed.
+
+    Args:
+        recall: the share wanted.
+        most: cells; where more were needed the share is lower.
     """
     points, total = cells.points, len(cells.points)
     drawn = permute(np.arange(min(PROBED, total), dtype=np.uint64), total, seed, stream_of("atlas recall"))
@@ -118,7 +132,7 @@ def measure_recall(cells: Cells, want: Want, recall: float, seed: int) -> Recall
         return Recall(1, 1.0)
     share_P = np.cumsum(np.bincount(of_neighbour, minlength=1)) / len(of_neighbour)
     enough = int(np.searchsorted(share_P, recall - 1e-12))
-    enough = min(enough, len(share_P) - 1)
+    enough = min(enough, len(share_P) - 1, most - 1)
     return Recall(enough + 1, float(share_P[enough]))
 
 

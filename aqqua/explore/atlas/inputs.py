@@ -34,8 +34,11 @@ class AtlasConfig(BaseModel):
     recall: float = Field(
         0.95, gt=0, le=1, description="share of the neighbours to be found where a search must be quick"
     )
+    cells: int = Field(
+        64, ge=1, description="near cells, of some 512 images, looked into at most; fewer found is told"
+    )
     exact_pairs: int | None = Field(
-        None, ge=0, description="compared at most, else only near cells are; None: 4e10, 2.5e13 on a GPU"
+        None, ge=0, description="compared at most, else only near cells are; None: 2.5e9, 2.5e13 on a GPU"
     )
     trust_points: int = Field(2000, ge=1, description="points that trustworthiness is measured at")
     threads: int | None = Field(None, ge=1, description="that draw thumbnails; None: all processors")

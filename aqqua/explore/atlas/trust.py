@@ -23,7 +23,7 @@ from torch import Tensor
 from aqqua.curate.clusters.seeding import stream_of
 from aqqua.plan.permute import permute
 
-_CELLS = 1 << 24  # distances in memory at a time: 64 MB
+_CELLS = 1 << 25  # distances in memory at a time: 128 MB, some five times
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 
 const byId = (id) => document.getElementById(id);
 const NONE = -1;
-// Okabe & Ito 2008, then Tol's muted: told apart by people with any colour vision; black and white left out.
-const NAMED = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#882255",
-  "#44aa99", "#999933", "#aa4499", "#332288"];
-const OTHER = "#8f8f8f", UNKNOWN = matchMedia("(prefers-color-scheme: dark)").matches ? "#4d545a" : "#cdcdcd";
+const DARK = matchMedia("(prefers-color-scheme: dark)").matches;
+// Okabe & Ito 2008, then Tol's muted: told apart by people with any colour vision; black and white left out. Tol's
+// wine and indigo are lost on a dark map: there they are lighter.
+const NAMED = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", DARK ? "#b8405e" : "#882255",
+  "#44aa99", "#999933", "#aa4499", DARK ? "#8f83d8" : "#332288"];
+const OTHER = "#8f8f8f", UNKNOWN = DARK ? "#4d545a" : "#cdcdcd";
 // cividis (Nuñez et al. 2018) and viridis (matplotlib), nine steps each, mixed linearly in between.
 const SCALES = {
   cividis: ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#fee838"],

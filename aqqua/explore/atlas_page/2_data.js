@@ -105,10 +105,11 @@ class ServerAtlas extends Kept {
     }
     return found;
   }
-  async density(window, width, height, filters) {
-    const bytes = await this.bytes("density", { ...window, width, height, filters });
-    return createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  async density(window, width, height, filters, colour) { // shades, then numbers of colours, a byte for each cell
+    const both = new Uint8Array(await this.bytes("density", { ...window, width, height, filters, ...colour }));
+    return { width, height, shades: both.subarray(0, width * height), codes: both.subarray(width * height) };
   }
+  cell(window, filters, column) { return this.json("cell", { ...window, filters, column }); }
   async inside(corners) { return new Uint32Array(await this.bytes("lasso", { corners: corners.flat().join(",") })); }
 }
 

@@ -25,14 +25,16 @@ function colouring(column, names) {
     const codes = column.names.map((name) => Math.min(place.get(name) ?? shown, shown));
     const of = new Uint8Array(column.values.length);
     for (let i = 0; i < of.length; i += 1) of[i] = column.values[i] < 0 ? shown + 1 : codes[column.values[i]];
-    return { of, colours: [...NAMED.slice(0, shown), OTHER, UNKNOWN], shown };
+    const asked = { names: names.slice(0, shown) }; // what a server must know to colour alike
+    return { of, colours: [...NAMED.slice(0, shown), OTHER, UNKNOWN], shown, asked };
   }
   const [low, high] = spread(column.values), of = new Uint8Array(column.values.length);
   for (let i = 0; i < of.length; i += 1) {
     const share = (column.values[i] - low) / (high - low);
     of[i] = Number.isNaN(share) ? STEPS : Math.round(Math.min(1, Math.max(0, share)) * (STEPS - 1));
   }
-  return { of, colours: [...Array.from({ length: STEPS }, (_, i) => mixed(state.scale, i / (STEPS - 1))), UNKNOWN], low, high };
+  const colours = [...Array.from({ length: STEPS }, (_, i) => mixed(state.scale, i / (STEPS - 1))), UNKNOWN];
+  return { of, colours, low, high, asked: { low, high, steps: STEPS } };
 }
 
 function legendOf(column, made, about) {
@@ -66,7 +68,9 @@ async function recolour() {
   for (const [n, view] of state.views.entries()) {
     const there = n === 0 || state.atlases[n].has(name);
     const column = n === 0 ? first : there ? await state.atlases[n].column(name) : null;
-    await view.paint(column ? colouring(column, first.names) : null);
+    const made = column ? colouring(column, first.names) : null;
+    if (made) made.asked.column = name;
+    await view.paint(made);
   }
   const made = state.views[0].colouring, about = state.atlases[0].about.columns.find((column) => column.name === name);
   byId("legend").replaceChildren(legendOf(first, made, about));

@@ -122,6 +122,7 @@ class ScatterMap {
     const { width, height } = this.box.getBoundingClientRect();
     if (width < 2 || height < 2) return;
     this.plot.set({ width, height });
+    if (this.hovered !== NONE) this.hover(NONE); // it stood beside a point that is elsewhere now
     if (!this.moved) this.reset();
   }
 }

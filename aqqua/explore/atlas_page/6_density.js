@@ -1,11 +1,13 @@
-// More points than a browser draws: the server draws how densely they lie in the window looked at. Clicks and
-// lassos ask the server which points lie inside.
+// More points than a browser draws: the server counts them in the cells of the window looked at, and says of which
+// colour each is. Clicks and lassos ask the server which points lie inside, the pointer what is in a cell.
+const CELL = 3; // px of the screen, at any zoom: so cells are finer on the map the nearer it is looked at
+
 class DensityMap {
   constructor(number, box) {
-    Object.assign(this, { number, box, atlas: state.atlases[number], centre: [0, 0], half: 1.1, asked: 0, mode: "pan", line: [] });
+    Object.assign(this, { number, box, atlas: state.atlases[number], centre: [0, 0], half: 1.1, asked: 0, over: 0, mode: "pan", line: [] });
     this.canvas = element("canvas", { class: "points", tabindex: "0", role: "application", "aria-label":
       `density of ${this.atlas.about.name}: arrows move, + and − zoom, L lasso, V selects what is in view` });
-    box.append(this.canvas, element("p", { class: "note" }, `${grouped(this.atlas.rows)} points, drawn as their density: dark blue few, yellow many`));
+    box.append(this.canvas, element("p", { class: "note" }, `${grouped(this.atlas.rows)} points in cells: the stronger a colour, the more of them; zoom in for finer cells`));
   }
   async open() {
     const on = (name, act) => this.canvas.addEventListener(name, guarded(act.bind(this)));
@@ -14,7 +16,8 @@ class DensityMap {
       this.from = { x: event.offsetX, y: event.offsetY, centre: this.centre, moved: false };
       this.line = [this.place(event.offsetX, event.offsetY)];
     });
-    on("pointermove", (event) => this.dragged(event));
+    on("pointermove", (event) => (this.from ? this.dragged(event) : this.hover(event)));
+    on("pointerleave", () => this.hover(null));
     on("pointerup", (event) => this.dropped(event));
     on("wheel", (event) => { event.preventDefault(); this.zoom(Math.exp(-event.deltaY / 500), this.place(event.offsetX, event.offsetY)); });
     new ResizeObserver(() => this.refresh()).observe(this.box);
@@ -28,8 +31,21 @@ class DensityMap {
     const { width, height } = this.box.getBoundingClientRect(), { left, right, bottom, top } = this.window();
     return [left + (x / width) * (right - left), top - (y / height) * (top - bottom)];
   }
+  hover(event) { // what is in the cell under the pointer, once it rests
+    const over = (this.over += 1);
+    clearTimeout(this.resting);
+    byId("hover").hidden = true;
+    if (event) this.resting = setTimeout(guarded(() => this.tell(event, over)), 80);
+  }
+  async tell(event, over) {
+    const { offsetX: x, offsetY: y } = event, [left, top] = this.place(CELL * Math.floor(x / CELL), CELL * Math.floor(y / CELL));
+    const [right, bottom] = this.place(CELL * (Math.floor(x / CELL) + 1), CELL * (Math.floor(y / CELL) + 1));
+    const column = this.colouring && this.atlas.has(state.colour) ? state.colour : "";
+    const told = await this.atlas.cell({ left, right, bottom, top }, this.filters(), column);
+    if (over === this.over && told.count) await showCell(this.atlas, told, event.clientX, event.clientY, () => over === this.over);
+  }
+  filters() { return filterList().filter((filter) => this.atlas.has(filter.column)); }
   dragged(event) {
-    if (!this.from) return;
     const [right, up] = [event.offsetX - this.from.x, event.offsetY - this.from.y];
     this.from.moved ||= Math.hypot(right, up) > 4;
     if (this.mode === "lasso") this.line.push(this.place(event.offsetX, event.offsetY));
@@ -59,6 +75,7 @@ class DensityMap {
     const half = Math.min(1.5, Math.max(1e-4, this.half / by)), share = half / this.half;
     this.centre = [x + (this.centre[0] - x) * share, y + (this.centre[1] - y) * share];
     this.half = half;
+    this.hover(null); // what it said was of another cell
     this.paintPicture();
     clearTimeout(this.later);
     this.later = setTimeout(guarded(() => this.refresh()), 120);
@@ -66,10 +83,11 @@ class DensityMap {
   async refresh() {
     const { width, height } = this.box.getBoundingClientRect(), asked = (this.asked += 1), window = this.window();
     if (width < 2 || height < 2) return;
-    const filters = filterList().filter((filter) => this.atlas.has(filter.column));
-    const fits = Math.min(1, 2048 / width, 2048 / height);
-    const picture = await this.atlas.density(window, Math.round(width * fits), Math.round(height * fits), filters);
+    const cells = [width, height].map((side) => Math.min(2048, Math.round(side / CELL))), made = this.colouring;
+    const found = await this.atlas.density(window, ...cells, this.filters(), made?.asked);
     if (asked !== this.asked) return; // a later one is under way
+    const picture = await inColours(found, made?.colours ?? [OTHER]);
+    if (asked !== this.asked) return;
     Object.assign(this, { picture, shown: window });
     this.paintPicture();
   }
@@ -101,4 +119,12 @@ class DensityMap {
   }
   reset() { [this.centre, this.half] = [[0, 0], 1.1]; this.refresh(); }
   zoomTo() {}
+}
+
+function inColours({ width, height, shades, codes }, colours) { // the shade of a cell is how solid its colour is
+  const picture = new ImageData(width, height), parts = colours.map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+  for (let i = 0; i < shades.length; i += 1) {
+    if (shades[i]) picture.data.set([...parts[codes[i]], 110 + 0.56 * shades[i]], 4 * i);
+  }
+  return createImageBitmap(picture);
 }

@@ -11,10 +11,26 @@ const showHover = guarded(async (view, row) => {
   const name = label && label.values[row] >= 0 ? label.names[label.values[row]] : "no label";
   tip.replaceChildren(picture(address, "", 2), words(name));
   tip.hidden = false;
-  const { left, top } = view.box.getBoundingClientRect(), [x, y] = view.screen(row), box = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(4, Math.min(innerWidth - box.width - 4, left + x + 14))}px`;
-  tip.style.top = `${Math.max(4, Math.min(innerHeight - box.height - 4, top + y + 14))}px`;
+  const { left, top } = view.box.getBoundingClientRect(), [x, y] = view.screen(row);
+  besides(tip, left + x, top + y);
 });
+function besides(tip, x, y) { // below and to the right of a place, inside the window
+  const box = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(4, Math.min(innerWidth - box.width - 4, x + 14))}px`;
+  tip.style.top = `${Math.max(4, Math.min(innerHeight - box.height - 4, y + 14))}px`;
+}
+
+async function showCell(atlas, told, x, y, wanted) { // of a density: an example and what the cell holds
+  const [address] = await atlas.pictures([told.row]);
+  if (!wanted()) return;
+  const about = atlas.about.columns.find((column) => column.name === state.colour), unit = about?.unit ? ` ${about.unit}` : "";
+  const line = element("span", {}, `${grouped(told.count)} ${told.count === 1 ? "image" : "images"}`);
+  if (told.name !== undefined) line.append(" · ", told.name === null ? "unknown" : words(told.name), told.share > 0 && told.count > 1 ? ` ${Math.round(100 * told.share)} %` : "");
+  if (told.mean !== undefined) line.append(` · ${titled(state.colour)} ${told.count > 1 ? "mean " : ""}${number(told.mean, about?.kind)}${told.mean === null ? "" : unit}`);
+  byId("hover").replaceChildren(picture(address, "", 2), line);
+  byId("hover").hidden = false;
+  besides(byId("hover"), x, y);
+}
 
 function picture(address, alt, times) { // magnified by whole pixels: nothing is smoothed
   const image = element("img", { alt });

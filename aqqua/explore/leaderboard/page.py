@@ -33,7 +33,9 @@ details div { font-weight: 400; overflow-wrap: anywhere; } td small { color: var
 #plot { width: 100%; max-width: 60rem; }
 #plot text { font-size: 11px; fill: var(--ink); }
 .grid { stroke: var(--line); } #plot .bar { stroke: var(--ink); stroke-width: 1.2; fill: none; }
-.point path { stroke: var(--paper); } .tall { max-height: 36rem; overflow: auto; }
+.point path { stroke: var(--paper); }
+.point text { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
+.tall { max-height: 36rem; overflow: auto; }
 .tall thead th { position: sticky; top: 0; background: var(--paper); }
 canvas { image-rendering: pixelated; max-width: 100%; outline: 1px solid var(--line); }
 .columns { display: grid; gap: 0 2rem;

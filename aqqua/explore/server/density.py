@@ -1,21 +1,70 @@
-"""How densely points lie, as a picture, for maps with more points than a browser draws.
+"""How densely points lie, and of what kind they are, for maps with more points than a browser draws.
 
-Counts in the cells of a window of the map, grey by the logarithm: dark where many are, clear where none.
-Test: tests/explore/server/test_density.py.
+The window that a person looks at is cut into cells of a few pixels, so zooming in makes them finer until each
+holds one image. A cell has a shade, the logarithm of its count, and a colour: of the commonest name among its
+points, or of the mean of their numbers. `cell_about` says what is in one cell.
+
+Counts are those of NumPy: ten million points take less than a second (bench/explore_page.py measures the
+answer in the browser), and datashader, which does the same, would add numba, xarray, dask and pandas.
+Letter key: N points, K kept ones, I in the window. Test: tests/explore/server/test_density.py.
 """
 
-import io
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64, UInt8
+
+from aqqua.explore.server.columns import NAMES, Values
 
 WHO = "explore density"
-MOST_PX = 2048  # of a side
-_INK = np.array([0, 68, 136], np.uint8)  # on light and on dark paper
+MOST_SIDE = 2048  # cells
+MOST_COLOURS = 250
+Window = tuple[float, float, float, float]  # left, right, bottom, top
 
 
-def window_of(values: list[str]) -> tuple[float, float, float, float]:
+@dataclass(frozen=True)
+class Colour:
+    """A column as numbers of colours."""
+
+    code_N: Int32[np.ndarray, " N"] | None  # of names: `count` the others, `count` + 1 unknown
+    value_N: Float32[np.ndarray, " N"] | None  # of numbers, 0 to 1 between the ends; NaN unknown
+    count: int  # names that have a colour, or steps of a scale; `count` of numbers is unknown
+
+    @staticmethod
+    def of_names(values: Values, names: Sequence[str]) -> "Colour":
+        """
+        Args:
+            names: that have a colour of their own, in the order of the colours.
+
+        Raises:
+            ValueError: they are no such names.
+        """
+        few = isinstance(names, list) and len(names) <= MOST_COLOURS
+        if not few or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{WHO}: colours must be a list of at most {MOST_COLOURS} names, got others")
+        place = {name: number for number, name in enumerate(names)}
+        code_C = [place.get(name, len(names)) for name in values.names] + [len(names) + 1]  # -1 is the last
+        return Colour(np.array(code_C, np.int32)[values.values], None, len(names))
+
+    @staticmethod
+    def of_numbers(values: Values, low: float, high: float, steps: int) -> "Colour":
+        """
+        Raises:
+            ValueError: the ends are not in order, or there are no steps.
+        """
+        if not (low < high and high - low < math.inf and 2 <= steps <= MOST_COLOURS):
+            raise ValueError(
+                f"{WHO}: a scale must have low < high and 2 to {MOST_COLOURS} steps, got {low}, {high} and "
+                f"{steps}; correct it"
+            )
+        share_N = ((values.values - low) / (high - low)).clip(0, 1).astype(np.float32)
+        return Colour(None, share_N, steps)
+
+
+def window_of(values: list[str]) -> Window:
     """Left, right, bottom, top of a window of the map.
 
     Raises:
@@ -30,47 +79,107 @@ def window_of(values: list[str]) -> tuple[float, float, float, float]:
     return left, right, bottom, top
 
 
-def density_png(
+def density(
     x: Float32[np.ndarray, " N"],
     y: Float32[np.ndarray, " N"],
     rows: Int64[np.ndarray, " K"] | None,
-    window: tuple[float, float, float, float],
+    window: Window,
     width: int,
     height: int,
-) -> bytes:
-    """A PNG of the points in a window, the top first.
+    colour: Colour | None = None,
+) -> UInt8[np.ndarray, "2 height width"]:
+    """Shades (0 empty, 255 the fullest) and numbers of colours of the cells of a window, the top first.
 
     Args:
         x: of all points.
         y: of all points.
         rows: of the points counted; None: all.
         window: left, right, bottom, top.
-        width: of the picture, px.
-        height: of the picture, px.
+        width: of the window, in cells.
+        height: of the window, in cells.
+        colour: None: all have the number 0.
 
     Raises:
-        ValueError: the picture is too large or has no pixel.
+        ValueError: there are too many cells, or none.
     """
-    from PIL import Image
-
-    if not (1 <= width <= MOST_PX and 1 <= height <= MOST_PX):
+    if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
         raise ValueError(
-            f"{WHO}: a picture must have 1 to {MOST_PX} px a side, got {width} × {height}; ask for less"
+            f"{WHO}: a window must have 1 to {MOST_SIDE} cells a side, got {width} × {height}; ask for less"
         )
     left, right, bottom, top = window
     at_x, at_y = (x, y) if rows is None else (x[rows], y[rows])
     column = np.floor((at_x - left) * (width / (right - left))).astype(np.int32)
     line = np.floor((top - at_y) * (height / (top - bottom))).astype(np.int32)
-    inside = (column >= 0) & (column < width) & (line >= 0) & (line < height)
-    cells = line[inside].astype(np.int64) * width + column[inside]
-    count = np.bincount(cells, minlength=width * height).reshape(height, width)
+    there = np.flatnonzero((column >= 0) & (column < width) & (line >= 0) & (line < height))
+    cell_I = line[there].astype(np.int64) * width + column[there]
+    count = np.bincount(cell_I, minlength=width * height)
     shade = np.log1p(count) / max(np.log1p(count.max()), 1e-9)
-    picture = np.empty((height, width, 4), np.uint8)
-    picture[..., :3] = _INK + (np.array([253, 231, 37]) - _INK) * shade[..., None] ** 2
-    picture[..., 3] = np.where(count > 0, 90 + 165 * shade, 0)
-    file = io.BytesIO()
-    Image.fromarray(picture, "RGBA").save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    found = np.zeros((2, height * width), np.uint8)
+    found[0] = np.where(count > 0, 1 + np.round(254 * shade), 0)
+    if colour is not None:
+        found[1] = _colours(cell_I, there if rows is None else rows[there], colour, width * height)
+    return found.reshape(2, height, width)
+
+
+def _colours(
+    cell_I: Int64[np.ndarray, " I"], row_I: Int64[np.ndarray, " I"], colour: Colour, cells: int
+) -> np.ndarray:
+    """Of each cell."""
+    if colour.code_N is not None:
+        code_I = colour.code_N[row_I]
+        # One colour after the other: memory is two counts, whatever their number.
+        most, best = np.zeros(cells, np.int64), np.zeros(cells, np.int32)
+        for code in np.unique(code_I).tolist():
+            count = np.bincount(cell_I[code_I == code], minlength=cells)
+            better = count > most
+            most[better], best[better] = count[better], code
+        return best
+    assert colour.value_N is not None
+    value_I = colour.value_N[row_I]
+    known = ~np.isnan(value_I)
+    count = np.bincount(cell_I[known], minlength=cells)
+    mean = np.bincount(cell_I[known], value_I[known], minlength=cells) / count.clip(1)
+    step = np.round(mean * (colour.count - 1)).astype(np.int32)
+    return np.where(count > 0, step, colour.count)
+
+
+def cell_about(
+    x: Float32[np.ndarray, " N"],
+    y: Float32[np.ndarray, " N"],
+    rows: Int64[np.ndarray, " K"] | None,
+    window: Window,
+    values: Values | None,
+) -> dict[str, Any]:
+    """What lies in a cell; JSON: how many points, one of them, and the commonest name or the mean.
+
+    Args:
+        rows: of the points counted, ascending; None: all.
+        window: the cell: left, right, bottom, top; its right and bottom edges are the next cell's.
+        values: a column; None: only count and row.
+
+    Returns:
+        `count`; where it is not 0 `row`, of the commonest name; `name` and `share` (0 to 1, of all), or
+        `mean`, None where nothing is known.
+    """
+    left, right, bottom, top = window
+    inside_N = (x >= left) & (x < right) & (y > bottom) & (y <= top)
+    row_I = np.flatnonzero(inside_N) if rows is None else rows[inside_N[rows]]
+    if not len(row_I):
+        return {"count": 0}
+    told: dict[str, Any] = {"count": len(row_I), "row": int(row_I[0])}
+    if values is None:
+        return told
+    value_I = values.values[row_I]
+    if values.kind != NAMES:
+        known_I = value_I[~np.isnan(value_I)]
+        return {**told, "mean": float(known_I.mean(dtype=np.float64)) if len(known_I) else None}
+    known_I = value_I[value_I >= 0]
+    if not len(known_I):
+        return {**told, "name": None, "share": None}
+    code = int(np.bincount(known_I).argmax())
+    row = int(row_I[int((value_I == code).argmax())])
+    share = float((value_I == code).mean())
+    return {**told, "row": row, "name": values.names[code], "share": round(share, 4)}
 
 
 def inside(

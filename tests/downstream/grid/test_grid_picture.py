@@ -8,7 +8,7 @@ from PIL import Image
 
 from aqqua.downstream.grid.axes import GridConfig
 from aqqua.downstream.grid.cells import gridded
-from aqqua.downstream.grid.picture import draw, panels
+from aqqua.downstream.grid.picture import colour_scale, draw, panels
 from aqqua.downstream.grid.sampled import read_samples
 
 
@@ -36,3 +36,14 @@ def test_one_time_and_layer(samples, tmp_path):
     found = gridded(read_samples(samples), GridConfig(cell_degrees=10, time="month"))
     with pytest.raises(ValueError, match=r"one time and layer, got several in \['time'\]"):
         draw(found, tmp_path / "map.png")
+
+
+def test_a_logarithmic_scale_spans_a_decade_or_is_none():
+    colors = pytest.importorskip("matplotlib.colors")
+    wide = colour_scale(0.5, 5.0, True)
+    assert isinstance(wide, colors.LogNorm)
+    assert (wide.vmin, wide.vmax) == (0.5, 5.0)
+    for low, high, logarithmic in ((0.5, 4.9, True), (2.0, 2.0, True), (0.5, 500.0, False)):
+        scale = colour_scale(low, high, logarithmic)
+        assert not isinstance(scale, colors.LogNorm)
+        assert (scale.vmin, scale.vmax) == (0.0, high)

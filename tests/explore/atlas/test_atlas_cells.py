@@ -44,7 +44,7 @@ def test_a_cell_holds_one_group_and_every_row_is_in_one(points):
 def test_recall_is_what_was_measured(points, want):
     cells = make_cells(points, 0)
     exact = nearest(points, points, [want], same=np.arange(ROWS))[0]
-    told = measure_recall(cells, want, 0.9, 0)
+    told = measure_recall(cells, want, 0.9, 99, 0)
     assert told.share >= 0.9
     assert 1 <= told.cells < len(cells.centre_CR) / 2
     found = nearest_in_cells(points, cells, [(want, told)], same=np.arange(ROWS))[0]
@@ -66,6 +66,6 @@ def test_all_cells_find_all(points):
 def test_nobody_is_foreign_among_one_group(points):
     alike = Points(points.unit_BR[:200], np.zeros(200, np.int64))
     cells, want = make_cells(alike, 0), Want(3, foreign=True)
-    told = measure_recall(cells, want, 0.9, 0)
+    told = measure_recall(cells, want, 0.9, 99, 0)
     found = nearest_in_cells(alike, cells, [(want, told)], same=np.arange(200))[0]
     assert (found.row_QK == NONE).all()

@@ -38,6 +38,14 @@ DRAWN = """(selector) => new Promise((done) => requestAnimationFrame(() => {
   done([drawn / (data.length / 4), seen.size]);
 }))"""
 
+# The middle of the cell with the most points, in pixels of the box of the first map.
+FULLEST = """async () => {
+  const view = state.views[0], { width, height } = view.box.getBoundingClientRect();
+  const cells = [width, height].map((side) => Math.round(side / CELL));
+  const { shades } = await view.atlas.density(view.window(), ...cells, []), at = shades.indexOf(255);
+  return [((at % cells[0]) + 0.5) * width / cells[0], (Math.floor(at / cells[0]) + 0.5) * height / cells[1]];
+}"""
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -389,6 +397,18 @@ def test_dark_and_projector(browser, folder):
     page.context.close()
 
 
+def _over_the_fullest_cell(page):
+    """What is said of the cell where the map is strongest."""
+    page.mouse.move(5, 5)
+    page.wait_for_function("() => document.getElementById('hover').hidden")
+    box = page.locator(".map").first.bounding_box()
+    x, y = value(page, FULLEST)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.wait_for_function("() => !document.getElementById('hover').hidden")
+    page.wait_for_function("() => document.querySelector('#hover img')?.naturalWidth > 10")
+    return page.locator("#hover span").inner_text()
+
+
 def test_many_points_are_drawn_as_their_density(browser, server):
     page = opened(browser, server + "#density")
     page.wait_for_function("() => state.views[0].picture")
@@ -397,9 +417,20 @@ def test_many_points_are_drawn_as_their_density(browser, server):
     assert colours > 4
     count = lasso(page)
     assert 0 < count < POINTS
-    box = page.locator(".map").first.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     picture(page, "density")
+    said = _over_the_fullest_cell(page)
+    assert int(said.split(" image")[0]) > 1
+    assert "%" in said  # of the commonest label
+    picture(page, "density_hover")
+    before = page.evaluate(DRAWN, ".points")
+    page.select_option("#colour", "depth_m")
+    page.wait_for_function("() => document.body.dataset.colour === 'depth_m'")
+    assert page.evaluate(DRAWN, ".points")[1] != before[1]
+    assert "depth mean" in _over_the_fullest_cell(page)
+    page.evaluate("() => { state.views[0].zoom(4, state.views[0].centre); }")
+    page.wait_for_function("() => state.views[0].shown.right - state.views[0].shown.left < 1")
+    assert value(page, "document.getElementById('hover').hidden")  # another cell is under the pointer
+    picture(page, "density_zoomed")
     page.locator("#cards [data-column=instrument] input[type=checkbox]").first.check()
     page.wait_for_function("() => !document.getElementById('unfilter').disabled")
     assert page.said == []

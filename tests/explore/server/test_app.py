@@ -8,6 +8,12 @@ import pytest
 from aqqua.explore.server.app import LOCAL, create_app
 from aqqua.explore.server.asked import AskedAtlas
 
+CELLS = "density?width=9&height=9"
+WRONG_COLOURS = (
+    *(f"{CELLS}&column=nope", f"{CELLS}&column=label", f"{CELLS}&column=label&names=7"),
+    *(f"{CELLS}&column=label&names={'[' * 9000}", f"{CELLS}&column=depth_m&low=0&high=inf&steps=9"),
+    *(f"{CELLS}&column=depth_m&low=0&high=1&steps=inf", "cell?column=nope"),
+)
 testing = pytest.importorskip("starlette.testclient")
 
 
@@ -38,6 +44,24 @@ def test_arrays_and_json_are_those_of_the_atlas(client, asked):
     assert [a["rows"] for a in client.get("/api/about").json()["atlases"]] == [3000, 500]
 
 
+def test_cells_of_a_window_and_what_is_in_one(client, asked):
+    window = {"left": -1, "right": 1, "bottom": -1, "top": 1}
+    names = json.dumps(list(asked.values("label").names[:3]))
+    question = {**window, "width": 40, "height": 30, "column": "label", "names": names}
+    shade, code = np.frombuffer(client.get("/api/0/density", params=question).content, np.uint8).reshape(
+        2, 30, 40
+    )
+    assert shade.max() == 255
+    assert set(code[shade > 0].tolist()) <= set(range(5))
+    filters = json.dumps([{"column": "instrument", "names": ["IFCB"]}])
+    told = client.get("/api/0/cell", params={**window, "column": "label", "filters": filters}).json()
+    kept = asked.kept(json.loads(filters))
+    x, y = asked.points
+    assert told["count"] == int(((x[kept] < 1) & (y[kept] > -1)).sum())
+    assert told["row"] in kept
+    assert told["name"] == asked.values("label").names[asked.values("label").values[told["row"]]]
+
+
 def test_a_wall_is_its_pictures_end_to_end(client, asked):
     got = client.get("/api/0/wall?rows=5,2,5").content
     count, *sizes = np.frombuffer(got[:16], "<u4").tolist()
@@ -59,6 +83,8 @@ def test_a_wall_is_its_pictures_end_to_end(client, asked):
         *("/api/0/details", "/api/0/details?rows=1,2", "/api/0/filter?filters=x", "/api/0/lasso?corners=a"),
         *("/api/0/density?width=9", "/api/0/density?width=9&height=9&left=0&right=0&bottom=0&top=1"),
         "/api/0/density?width=9999&height=9&left=0&right=1&bottom=0&top=1",
+        *(f"/api/0/{ask}&left=0&right=1&bottom=0&top=1" for ask in WRONG_COLOURS),
+        "/api/0/cell?left=1&right=0&bottom=0&top=1",
     ],
 )
 def test_wrong_questions_get_one_sentence(client, address):

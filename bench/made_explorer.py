@@ -1,4 +1,7 @@
-"""Atlases made up to the contract of aqqua.explore.atlas.table, quickly and of any size."""
+"""Atlases made up to the contract of aqqua.explore.atlas.table, quickly and of any size.
+
+For bench/explore_page.py and the tests of the explorer.
+"""
 
 import io
 from pathlib import Path
