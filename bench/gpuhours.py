@@ -21,7 +21,8 @@ from aqqua.cost.activations import Saving
 from aqqua.cost.estimate import as_dinov2, gpu_hours_at, predict, workload
 from aqqua.cost.facts import Facts, load_facts
 from aqqua.cost.sizes import stated_tokens
-from aqqua.cost.step import TERA, Workload
+from aqqua.cost.step import TERA
+from aqqua.cost.work import Workload
 from aqqua.train.settings import PretrainConfig
 
 PROTOTYPES = {"small": 65_536, "base": 65_536, "large": 131_072, "giant": 131_072}  # DINOv2

@@ -114,3 +114,27 @@ def test_a_mistake_is_one_line(words, message, capsys):
     assert err.startswith("aqqua plan: ")
     assert "launch:" not in err
     assert message in err
+
+
+def test_measured_beside_predicted(capsys, tmp_path):
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code, out, _ = say(capsys, "tiny.yaml", "--measure", "--steps", "2", "train.device=cpu", "--json")
+    found = json.loads(out)
+    assert code == 2  # in the way of a GPU: the device
+    assert found["measured"]["steps"] == 1
+    assert [part["part"] for part in found["measured"]["step_s"]][-1] == "step"
+    assert found["measured"]["tensor_bytes"]["predicted"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_without_its_data_nothing_is_measured(capsys):
+    code, out, _ = say(capsys, "tiny.yaml", "--measure", "data.path=none")
+    assert code == 2
+    assert "measured   " not in out
+
+
+def test_too_few_steps_to_measure(capsys):
+    code, out, err = say(capsys, "tiny.yaml", "--measure", "--steps", "1")
+    assert code == 2
+    assert (out, err.count("\n")) == ("", 1)
+    assert "--steps must be at least 2 to measure, got 1" in err

@@ -1,6 +1,7 @@
 """The verb that looks ahead: plan, of what a run will see (a dataset) or of what it will cost (a config)."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 YAML = (".yaml", ".yml")
 BLOCKED = 2  # exit code: a run that something is in the way of
 OF_VIEWS = ("show", "out", "config", "seed", "visit")
-OF_COST = ("nodes", "cluster", "partition", "gpus_per_node", "tokens", "grant")
+OF_COST = ("nodes", "cluster", "partition", "gpus_per_node", "tokens", "grant", "measure", "steps")
 
 
 def add_plan(verbs: Any) -> None:
@@ -39,6 +40,11 @@ def add_plan(verbs: Any) -> None:
     cost.add_argument(
         "--tokens", help="in the place of a dataset: isiis, law, or patches of a view, as 60,20"
     )
+    cost.add_argument(
+        "--measure", action="store_const", const=True,
+        help="also take some steps here, and set them beside what is predicted; nothing is kept of them",
+    )  # fmt: skip
+    cost.add_argument("--steps", type=int, metavar="N", help="to measure (default 8)")
     cost.add_argument("--grant", type=float, metavar="GPU-HOURS", help="of which the run's share is said")
 
 
@@ -62,7 +68,15 @@ def _cost(parsed: argparse.Namespace) -> int:
         parsed.tokens, parsed.grant,
     )  # fmt: skip
     plan = make_plan(question)
-    answer(parsed, values(plan), lines(plan))
+    measured: dict[str, Any] = {}
+    told: list[str] = []
+    # What blocks a GPU need not block this machine.
+    if parsed.measure and plan.native is not None:
+        from aqqua.cost.measure import measure, measured_lines
+
+        found = measure(plan.config, 8 if parsed.steps is None else parsed.steps)
+        measured, told = {"measured": asdict(found)}, measured_lines(found)
+    answer(parsed, values(plan) | measured, [*lines(plan), *told])
     return BLOCKED if plan.blockers else 0
 
 

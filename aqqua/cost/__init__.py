@@ -7,8 +7,10 @@
     traffic.py             bytes moved, op by op
     engines.py memory.py   the plain engine and ZeRO 1 to 3: bytes on a GPU
     collectives.py         seconds of ring collectives in a node and between nodes
+    work.py                what a step computes, holds and moves: all of the above together
     step.py                seconds of a step, of communication, and of what is exposed of it
     estimate.py            all of it for a run; blockers.py: what stands in its way; table.py: for people
+    measure.py             a few real steps here, beside what is predicted of them
 
 No torch here but through the configs, no device, no random number. Letter key: T tokens, n tokens of a view,
 V views, I images, D width, H heads, E head width, F hidden width, L layers, K prototypes, Z bottleneck, P

@@ -10,7 +10,7 @@ from aqqua.cost.facts import GIGA
 from aqqua.cost.memory import checkpoint_bytes
 from aqqua.cost.parameters import network_parameters
 from aqqua.cost.sizes import smallest_pack
-from aqqua.cost.step import Workload
+from aqqua.cost.work import Workload
 from aqqua.train.settings import PretrainConfig
 
 

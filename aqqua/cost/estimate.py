@@ -11,8 +11,9 @@ from aqqua.cost.collectives import links_of
 from aqqua.cost.engines import ENGINES, Engine
 from aqqua.cost.facts import GIGA, Facts
 from aqqua.cost.memory import Memory, memory
-from aqqua.cost.step import TERA, StepSeconds, Workload, step_seconds
+from aqqua.cost.step import TERA, StepSeconds, step_seconds
 from aqqua.cost.tokens import FIXED_PATCH_PX, Tokens, fixed_224_98
+from aqqua.cost.work import Workload
 from aqqua.kernels.attention.choice import TRITON_FIRST as ATTENTION_FIRST
 from aqqua.kernels.choice import TRITON_FIRST
 from aqqua.train.settings import PretrainConfig

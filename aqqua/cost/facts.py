@@ -74,6 +74,12 @@ class Facts(BaseModel):
             )
         return self.gpus[name]
 
+    def named(self, device: str) -> Gpu | None:
+        """The GPU that calls itself so; None: not known, or only a part of one (MIG)."""
+        if re.search(r"\bMIG\b", device):
+            return None
+        return next((g for g in self.gpus.values() if re.search(g.named, device, re.IGNORECASE)), None)
+
     def assumed_of_gpu(self, name: str) -> list[str]:
         """What of a GPU is a guess, in words."""
         return _assumed(vars(self.gpu(name)))

@@ -14,8 +14,8 @@ from aqqua.cost.estimate import Prediction, as_dinov2, predict, workload
 from aqqua.cost.facts import Facts, load_facts
 from aqqua.cost.machines import Kind, every_gpu, parse_nodes
 from aqqua.cost.sizes import planned_tokens, stated_tokens
-from aqqua.cost.step import Workload
 from aqqua.cost.tokens import Tokens
+from aqqua.cost.work import Workload
 from aqqua.store.read import Dataset
 from aqqua.store.weights import SamplingWeights
 from aqqua.train.settings import PretrainConfig

@@ -12,79 +12,17 @@ Letters: T tokens, n tokens of a view. Test: tests/cost/test_step_cost.py.
 
 from dataclasses import dataclass
 
-from aqqua.cost.activations import PackShape, Saving
 from aqqua.cost.collectives import Links, all_reduce_seconds, gather_seconds
 from aqqua.cost.engines import Communication, Engine, communication
 from aqqua.cost.facts import GIGA, Facts, Gpu
-from aqqua.cost.flops import Flops, ImageFlops, image_flops, recomputed_flops, seen_without_gradient
-from aqqua.cost.parameters import Parameters, heads_of, network_parameters
-from aqqua.cost.tokens import Role, Tokens, kept_share
-from aqqua.cost.traffic import Traffic, backbone_traffic, cast_traffic, loss_traffic, optimizer_traffic
-from aqqua.model.config import ModelConfig
+from aqqua.cost.flops import Flops, recomputed_flops
+from aqqua.cost.parameters import heads_of
+from aqqua.cost.tokens import Role
+from aqqua.cost.work import Workload
 from aqqua.objective.ssl import ObjectiveConfig
 
 TERA = 1e12
 ATTENTION_AGAIN = 2.5 / 2  # of a backward pass: flash attention makes the scores anew; 5 products, 4 useful
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a step computes, whoever computes it."""
-
-    model: ModelConfig
-    objective: ObjectiveConfig
-    tokens: Tokens
-    pack_tokens: int
-    lanes: int
-    saving: Saving
-    fused_attention: bool = False
-    fused_optimizer: bool = False
-
-    @property
-    def images_per_pack(self) -> float:
-        return self.tokens.images_per_pack(self.pack_tokens)
-
-    @property
-    def images_per_step(self) -> float:
-        return self.images_per_pack * self.lanes
-
-    @property
-    def pack(self) -> PackShape:
-        return PackShape.of(self.tokens, self.model.prefix, self.images_per_pack)
-
-    @property
-    def parameters(self) -> Parameters:
-        """Of one side, student or teacher."""
-        return network_parameters(self.model, self.objective)
-
-    @property
-    def kept(self) -> float:
-        """Share of the student's tokens that goes through a branch."""
-        return kept_share(self.pack.views, self.model.drop_path)
-
-    @property
-    def seen(self) -> Role:
-        """Views of an image in passes without gradient."""
-        return seen_without_gradient(self.objective, self.tokens.globals_, self.model.prefix)
-
-    @property
-    def flops(self) -> ImageFlops:
-        """Of an image."""
-        return image_flops(self.model, self.objective, self.tokens, self.kept)
-
-    def traffic(self) -> dict[str, Traffic]:
-        """Bytes by pass over a pack, and of the optimizer, once a step."""
-        images, student, teacher = self.images_per_pack, self.tokens.student, self.seen
-        forward = backbone_traffic(self.model, student.times(images), self.saving, self.kept, backward=False)
-        backward = backbone_traffic(self.model, student.times(images), self.saving, self.kept, backward=True)
-        return {
-            "teacher": backbone_traffic(self.model, teacher.times(images), self.saving, 1.0, backward=False),
-            "student forward": forward,
-            "student backward": backward.plus(forward) if self.saving.checkpointed else backward,
-            "losses": loss_traffic(self.objective, self.pack, self.saving),
-            "weights": cast_traffic(self.parameters.total, self.saving),
-            "optimizer": optimizer_traffic(self.parameters.total, self.fused_optimizer),
-        }
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from aqqua.cost.estimate import Prediction, gpu_hours_at, memory_of, predict
 from aqqua.cost.facts import GIGA
 from aqqua.cost.memory import Memory, checkpoint_bytes
 from aqqua.cost.plan import Plan
-from aqqua.cost.step import Workload
 from aqqua.cost.traffic import Traffic
+from aqqua.cost.work import Workload
 
 MILLION, BILLION = 1e6, 1e9
 STATED_MFU = 0.5  # of the GPU-hours that nothing of this machine's model is in
@@ -64,7 +64,7 @@ def _tokens(work: Workload) -> Iterator[str]:
             ("student", tokens.student),
         )
     ]
-    yield from _aligned(("view", "an image", "tokens", "E[n²]/E[n]", "tokens an image"), rows)
+    yield from aligned(("view", "an image", "tokens", "E[n²]/E[n]", "tokens an image"), rows)
     yield (
         f"           teacher {tokens.globals_.tokens:.1f} tokens an image, {tokens.masked:.1f} patches "
         f"hidden; {work.images_per_pack:.1f} images a pack (fill {tokens.fill:.3f}), "
@@ -87,7 +87,7 @@ def _operations(work: Workload, fixed: Workload) -> Iterator[str]:
         )
         rows.append((name, f"{of.tokens.student.tokens:.0f}", *(_short(part / GIGA) for part in parts)))
     head = ("", "tokens", "student global", "local", "heads", "teacher", "its heads", "total")
-    yield from _aligned(head, rows)
+    yield from aligned(head, rows)
     ratio = fixed.flops.total / work.flops.total
     times = fixed.tokens.student.tokens / work.tokens.student.tokens
     yield f"           224/98 takes {times:.2f} times the tokens and {ratio:.2f} times the operations"
@@ -103,7 +103,7 @@ def _moved(work: Workload) -> Iterator[str]:
     step = f"a step of {_count(work.lanes, 'pack')}"
     yield f"moved      GB of {step} by op, optimizer on each GPU; of products none"
     rows = [(name, _short(value / GIGA)) for name, value in sorted(ops.items(), key=lambda item: -item[1])]
-    yield from _aligned(("", "GB"), rows)
+    yield from aligned(("", "GB"), rows)
 
 
 def _memory(plan: Plan, work: Workload, at: Prediction) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _memory(plan: Plan, work: Workload, at: Prediction) -> Iterator[str]:
         for name, memory in used.items()
     ]
     names = [name.replace("_", " ") for name in Memory.__dataclass_fields__]
-    yield from _aligned(("engine", *names, "in all"), rows)
+    yield from aligned(("engine", *names, "in all"), rows)
 
 
 def _engines(plan: Plan, work: Workload, at: Prediction) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _engines(plan: Plan, work: Workload, at: Prediction) -> Iterator[str]:
             )
         )
     yield f"engines    on {at.gpus} {at.gpu}: GB of a GPU as configured and by other settings, ms of a step"
-    yield from _aligned(("engine", "fits", "GB", *forms, "step", "talks", "exposed", "GPU-h/1e9"), rows)
+    yield from aligned(("engine", "fits", "GB", *forms, "step", "talks", "exposed", "GPU-h/1e9"), rows)
 
 
 def _predictions(plan: Plan) -> Iterator[str]:
@@ -154,7 +154,7 @@ def _predictions(plan: Plan) -> Iterator[str]:
         *("h", "GPU-h", "kWh", "grant", "GPU-h/1e9", "at 224/98", "times"),
     )
     pairs = zip(plan.native.predictions, plan.fixed.predictions, strict=True)
-    yield from _aligned(head, [_prediction(ours, theirs) for ours, theirs in pairs])
+    yield from aligned(head, [_prediction(ours, theirs) for ours, theirs in pairs])
     flops, gpus = plan.native.work.flops.total, dict.fromkeys(p.gpu for p in plan.native.predictions)
     stated = [
         f"{name} {_short(gpu_hours_at(flops, BILLION, plan.facts.gpu(name).peak_tflop_s.value, STATED_MFU))}"
@@ -207,7 +207,7 @@ def _wrapped(head: str, text: str) -> list[str]:
     return wrap(text, 110, initial_indent=f"{head:11}", subsequent_indent=" " * 11)
 
 
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Columns, the first to the left."""
     table = [tuple(head), *map(tuple, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]

@@ -17,6 +17,7 @@ from aqqua.store.substitute import BadBlock
 from aqqua.train.backend import LateImage
 from aqqua.train.metrics import BadBlockLog, LateImageLog, Lines, Meter, MetricsLog
 from aqqua.train.ranks import Ranks
+from aqqua.train.useful import Useful, note
 
 SKIPPED, ROLLBACKS = "skipped.jsonl", "rollbacks.jsonl"
 
@@ -32,9 +33,11 @@ class Journal:
         tensorboard: bool,
         ranks: Ranks,
         dataset: Dataset,
+        useful: Useful | None = None,
     ) -> None:
         self._ranks = ranks
-        self.meter = Meter()
+        self.meter = Meter(useful)
+        self._pace = ""  # of the last line of metrics, for the bar
         self._bar = Bar("pretrain", images_total, "images", shown=ranks.first)
         self._log: MetricsLog | None = None
         self._bad: BadBlockLog | None = None
@@ -63,9 +66,9 @@ class Journal:
         """A line that stays."""
         self._bar.say(line)
 
-    def progress(self, images: int, note: str = "") -> None:
+    def progress(self, images: int, text: str = "") -> None:
         """So far."""
-        self._bar.update(images, note)
+        self._bar.update(images, f"{text}{self._pace}")
 
     def count(self, packs: Sequence[Pack]) -> None:
         """A step's packs on this rank."""
@@ -74,6 +77,7 @@ class Journal:
     def numbers(self, step: int, values: dict[str, Any]) -> None:
         """A line of metrics: values that are alike on all ranks, and the pace of all of them."""
         pace = self.meter.read(self._ranks)
+        self._pace = f" {note(pace)}" if "tflop_per_s" in pace else ""
         if self._log is not None and self._bad is not None and self._late is not None:
             damage = {"bad_blocks": len(self._bad), "late_images": self._late.counts()}
             self._log.write(step, {**values, **damage, **pace})

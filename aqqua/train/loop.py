@@ -19,9 +19,11 @@ from aqqua.train.rollback import mend
 from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.signals import StopFlag, stop_on_signals
+from aqqua.train.spans import span
 from aqqua.train.step import Outcome, Rates, image_ids, rates_at, take_step
 from aqqua.train.straggler import WINDOW
 from aqqua.train.usage import Usage, gpu_of
+from aqqua.train.useful import Useful, peak_tflop_s
 
 
 def pretrain(config: PretrainConfig, stop: StopFlag | None = None) -> Run:
@@ -50,16 +52,21 @@ def pretrain(config: PretrainConfig, stop: StopFlag | None = None) -> Run:
 
 
 def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
-    train = run.config.train
+    config, train = run.config, run.config.train
+    useful = Useful.of(config, run.device, run.compute_dtype, peak_tflop_s(run.device, run.ranks))
     with (
-        Journal(run.folder, run.step, run.images_total, train.tensorboard, run.ranks, run.dataset) as journal,
+        Journal(
+            run.folder, run.step, run.images_total, train.tensorboard, run.ranks, run.dataset, useful
+        ) as journal,
         Usage(
             run.folder, run.ranks, gpu_of(run.device), train.grant_gpu_hours, journal.say, since_s=since_s
         ) as usage,
         closing(run.feeder.steps(run.lanes, run.step, say=journal.say, stop=lambda: bool(stop))) as steps,
-        profiling(run.config.profile, run.folder, run.ranks.rank, run.step, journal.say) as after_step,
+        profiling(config.profile, run.folder, run.ranks.rank, run.step, journal.say, useful) as after_step,
     ):
         journal.say(headline(run))
+        if useful.peak_tflop_s is None:
+            journal.say(f"no peak of this {run.device.type} is known: metrics tell tflop_per_s, no mfu")
         journal.progress(run.images)
         while not (run.done or _reached(run)):
             run.stragglers.begin()
@@ -80,7 +87,7 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
                 run.check_replicas()
             if _due(run.step, train.checkpoint_every):
                 run.save_if_possible(journal.say)
-            after_step()
+            after_step(data.packs)
         run.save()
         if cost := usage.last_line():
             journal.say(cost)
@@ -100,7 +107,8 @@ def _next(run: Run, steps: Iterator[StepData], stop: StopFlag, journal: Journal)
     """
     data, failure = None, None
     try:
-        data = None if stop else next(steps, None)
+        with span("wait"):
+            data = None if stop else next(steps, None)
     except (OSError, ValueError, RuntimeError) as error:
         failure = error
     heard = run.ranks.table([data is None, failure is not None])

@@ -19,6 +19,7 @@ from aqqua.store.read import Dataset
 from aqqua.store.substitute import BadBlock
 from aqqua.train.backend import LateImage
 from aqqua.train.ranks import Ranks
+from aqqua.train.useful import Useful
 
 METRICS, BAD_BLOCKS, LATE_IMAGES = "metrics.jsonl", "bad_blocks.jsonl", "late_images.jsonl"
 NAMED_IMAGES = 1000  # in late_images.jsonl: who has more has one fault in common, not a thousand to look up
@@ -190,14 +191,16 @@ class LateImageLog:
 
 
 class Meter:
-    """Pace and mix of this rank's packs since it was last read."""
+    """Pace and mix of this rank's packs since it was last read; with `useful` also what they computed."""
 
-    def __init__(self) -> None:
+    def __init__(self, useful: Useful | None = None) -> None:
+        self._useful = useful
         self._clear()
 
     def _clear(self) -> None:
         self._start, self._waited = time.monotonic(), 0.0
         self._images = self._tokens = self._room = self._steps = 0
+        self._flops = 0.0
         self._instruments: Counter[str] = Counter()
 
     @contextmanager
@@ -210,6 +213,7 @@ class Meter:
     def add(self, packs: Sequence[Pack]) -> None:
         """Count one step."""
         self._steps += 1
+        self._flops += self._useful.flops(packs) if self._useful else 0.0
         for pack in packs:
             self._images += pack.n_images
             self._tokens += pack.tokens
@@ -220,12 +224,13 @@ class Meter:
     def read(self, ranks: Ranks | None = None) -> dict[str, Any]:
         """Per second, since the last reading, of all ranks together; then start anew."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        mine = [self._images, self._tokens, self._room, self._waited, dict(self._instruments)]
-        images, tokens, room, waited, instruments = zip(*(ranks or Ranks()).gather(mine), strict=True)
+        mine = [self._images, self._tokens, self._room, self._waited, self._flops, dict(self._instruments)]
+        images, tokens, room, waited, flops, instruments = zip(*(ranks or Ranks()).gather(mine), strict=True)
         values = {
             "images_per_s": sum(images) / seconds,
             "tokens_per_s": sum(tokens) / seconds,
             "fill": sum(tokens) / max(sum(room), 1),
+            **(self._useful.numbers(sum(flops), seconds) if self._useful else {}),
             "step_s": seconds / max(self._steps, 1),
             "waiting_share": max(waited) / seconds,
             "instruments": dict(sorted(sum(map(Counter, instruments), Counter[str]()).items())),

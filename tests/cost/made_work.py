@@ -6,8 +6,8 @@ from typing import Any
 from aqqua.cost.activations import Saving
 from aqqua.cost.facts import Fact, Facts, load_facts
 from aqqua.cost.sizes import NAMED
-from aqqua.cost.step import Workload
 from aqqua.cost.tokens import Tokens
+from aqqua.cost.work import Workload
 from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import ObjectiveConfig
 

@@ -9,7 +9,8 @@ from aqqua.cost.collectives import Links, all_reduce_seconds, gather_seconds
 from aqqua.cost.engines import ENGINES, PLAIN, zero
 from aqqua.cost.facts import load_facts
 from aqqua.cost.flops import recomputed_flops
-from aqqua.cost.step import Pass, Rates, Workload, pack_seconds, sinkhorn_seconds, step_seconds
+from aqqua.cost.step import Pass, Rates, pack_seconds, sinkhorn_seconds, step_seconds
+from aqqua.cost.work import Workload
 from aqqua.model.heads import HeadConfig
 from aqqua.objective.ssl import ObjectiveConfig
 from aqqua.train.zero_config import ZeroConfig

@@ -12,8 +12,8 @@ from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.metrics import METRICS
 
 CLOCKED = {
-    "images_per_s", "tokens_per_s", "step_s", "waiting_share", "slowest_rank", "slowest_factor",
-    "gpu_hours", "energy_kwh", "gpu_hours_left",
+    "images_per_s", "tokens_per_s", "step_s", "tflop_per_s", "mfu", "waiting_share",
+    "slowest_rank", "slowest_factor", "gpu_hours", "energy_kwh", "gpu_hours_left",
 }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def vars_of(found: BadBlock) -> dict[str, Any]:
 
 
 def test_pace_and_instruments_are_those_of_all_ranks(dataset, tmp_path):
-    ranks = Told(0, [30, 200, 400, 0.0, {"IFCB": 30}])
+    ranks = Told(0, [30, 200, 400, 0.0, 0.0, {"IFCB": 30}])
     with Journal(tmp_path, 0, 100, False, ranks, dataset) as journal:
         journal.meter._images, journal.meter._tokens, journal.meter._room = 10, 100, 200
         journal.meter._instruments.update({"IFCB": 4, "UVP6": 6})
@@ -101,7 +101,7 @@ def test_another_rank_writes_and_says_nothing(dataset, tmp_path, capsys):
     with Journal(tmp_path, 0, 100, True, Told(1, ["c"]), dataset) as journal:
         journal.say("headline")
         assert journal.skipped(5, ["a"]) == ["c", "a"]
-        journal._ranks.peer = [1, 1, 1, 0.0, {}]
+        journal._ranks.peer = [1, 1, 1, 0.0, 0.0, {}]
         journal.numbers(1, {"loss": 2.0})
         journal._ranks.peer = [vars_of(bad(1))]
         journal.damage(2, [], [])

@@ -1,0 +1,99 @@
+"""How much a run computes that its images need, per second, and which share that is of what its GPUs could.
+
+Useful are the products of real tokens (views with their prefixes; no padding, nothing computed twice to save
+memory): student forward and backward, teacher forward, heads of both, by the formulas of aqqua/cost/flops.py,
+from the very views of a step. Their MFU is the share of the published bfloat16 peak of all GPUs of the run,
+whatever precision serves; a CPU, a part of a GPU (MIG) and a GPU that is not in aqqua/cost/facts.yaml have no
+peak, and no MFU. Test: tests/train/test_useful.py, against a count by hand and torch's counter.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from aqqua.cost.activations import LossForm, Saving
+from aqqua.cost.facts import load_facts
+from aqqua.cost.tokens import tokens_of
+from aqqua.cost.work import Workload
+from aqqua.model.config import ModelConfig
+from aqqua.objective.ssl import ObjectiveConfig
+from aqqua.plan.pack import Pack
+from aqqua.train.ranks import Ranks
+from aqqua.train.serving import serving
+from aqqua.train.settings import PretrainConfig
+
+TERA = 1e12
+
+
+PLAIN = Saving(fused=False, compute_bytes=4)
+
+
+@dataclass(frozen=True)
+class Useful:
+    """Counts the operations of a run's steps, and the bytes that its passes over memory move."""
+
+    model: ModelConfig
+    objective: ObjectiveConfig
+    peak_tflop_s: float | None = None  # of all GPUs of the run together; None: not known of one of them
+    saving: Saving = PLAIN  # bytes alone depend on who computes
+    fused_optimizer: bool = False
+
+    @classmethod
+    def of(
+        cls, config: PretrainConfig, device: torch.device, dtype: torch.dtype, peak: float | None = None
+    ) -> "Useful":
+        """Of a run as it is served on a device; `dtype` of its products."""
+        who = serving(config, device, dtype)
+        losses: LossForm = "triton" if who["objective.kernels"] == "triton" else "reference"
+        saving = Saving(
+            who["model.kernels"] == "triton",
+            dtype.itemsize,
+            config.model.activation_checkpointing,
+            "recompute" if config.objective.kernels == "recompute" else losses,
+            grouped=who["model.attention"] == "grouped",
+        )
+        return cls(config.model, config.objective, peak, saving, who["optim.backend"] == "triton")
+
+    def flops(self, packs: Iterable[Pack]) -> float:
+        """Of a step's packs. With drop-path, of the mean of what may be dropped."""
+        return sum(self.work([pack]).flops.total * pack.n_images for pack in packs)
+
+    def moved_bytes(self, packs: Iterable[Pack]) -> float:
+        """Of a step's packs and its optimizer: aqqua/cost/traffic.py, which leaves products out."""
+        passes = [self.work([pack]).traffic() for pack in packs]
+        of_packs = [of.total for ops in passes for name, of in ops.items() if name != "optimizer"]
+        return sum(of_packs) + sum(ops["optimizer"].total for ops in passes[:1])
+
+    def work(self, packs: list[Pack]) -> Workload:
+        """One pack, the mean of these."""
+        tokens = tokens_of(packs, "a step")
+        room = sum(pack.tokens for pack in packs) / len(packs) / tokens.fill
+        return Workload(
+            self.model, self.objective, tokens, round(room), 1, self.saving,
+            fused_optimizer=self.fused_optimizer,
+        )  # fmt: skip
+
+    def numbers(self, flops: float, seconds: float) -> dict[str, float]:
+        """For a line of metrics: what all ranks computed in this time."""
+        reached = flops / seconds / TERA
+        share = {} if self.peak_tflop_s is None else {"mfu": reached / self.peak_tflop_s}
+        return {"tflop_per_s": reached, **share}
+
+
+def note(numbers: dict[str, float]) -> str:
+    """Of these numbers the one to look at while a run goes on."""
+    if "mfu" in numbers:
+        return f"mfu {numbers['mfu']:.1%}"
+    return f"{numbers['tflop_per_s']:.3g} TFLOP/s"
+
+
+def peak_tflop_s(device: torch.device, ranks: Ranks) -> float | None:
+    """Published peak of the GPUs of all ranks, each once; None if one of them has none. Asks all ranks."""
+    mine: list[str | float | None] = ["cpu", None]
+    if device.type == "cuda":
+        facts = load_facts().named(torch.cuda.get_device_name(device))
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        mine = [uuid, None if facts is None else facts.peak_tflop_s.value]
+    peaks = dict(ranks.gather(mine)).values()
+    return None if None in peaks else sum(peaks)
