@@ -11,7 +11,9 @@ import pytest
 import yaml
 from scipy import stats
 
+from aqqua.config import load_config
 from aqqua.cost.plan import Question, make_plan
+from aqqua.train.settings import PretrainConfig
 
 FOLDER = Path(__file__).parents[1] / "bench" / "ablate"
 NAMES = ("ablate", "cell", "differences", "grid", "table")
@@ -148,6 +150,19 @@ def test_the_project_s_grids(modules, path):
     grid = modules["grid"].read_grid(path)
     assert grid.name == path.stem
     assert len(grid.seeds) >= 3
+    configs = [
+        load_config(PretrainConfig, modules["grid"].ROOT / grid.base, cell.overrides)
+        for cell in modules["grid"].cells_of(grid)
+    ]
+    assert len({config.model_dump_json() for config in configs}) == len(grid.arms) * len(grid.seeds)
+
+
+def test_a_summary_goes_between_its_marks_alone(modules, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- made by bench/ablate: x -->\nold\n<!-- end of x -->\nb\n")
+    modules["ablate"].insert(page, "x", "new\n")
+    modules["ablate"].insert(page, "y", "other\n")
+    assert page.read_text() == "a\n<!-- made by bench/ablate: x -->\n\nnew\n\n<!-- end of x -->\nb\n"
 
 
 def row(arm: str, seed: int, **suites: float) -> dict[str, object]:

@@ -41,7 +41,7 @@ class PackShape:
     def of(cls, tokens: Tokens, prefix: int, images: float) -> "PackShape":
         """Of so many images with these tokens."""
         role = tokens.student.times(images)
-        masked, seen = tokens.masked * images, tokens.globals_.times(images)
+        masked, seen = tokens.masked * images, tokens.teacher.times(images)
         return cls(
             images, role.tokens, role.views, role.patches(prefix), masked, tokens.globals_.views,
             seen.patches(prefix), seen.patch_squares(prefix),

@@ -108,31 +108,49 @@ class ImageFlops:
         return student + self.teacher.forward_total + self.teacher_heads.forward_total
 
 
-def seen_without_gradient(objective: ObjectiveConfig, globals_: Role, prefix: int) -> Role:
-    """Views of an image that backbones see in passes of their own, without gradient: the teacher the global
-    ones; the Gram teacher, once it is taken, the same at its scale; and the student before it learns, where
-    KoLeo looks beyond a pack."""
-    seen = globals_
+NOTHING_SEEN = Role(0, 0, 0, 0)
+
+
+def seen_beside(objective: ObjectiveConfig, globals_: Role, prefix: int) -> Role:
+    """Views of an image that a backbone of the student's size sees in passes of their own, without gradient,
+    beside the teacher's: the Gram teacher, once it is taken, the global ones at its scale; the student before
+    it learns, where KoLeo looks beyond a pack."""
+    seen = NOTHING_SEEN
     if objective.gram is not None:
         seen = seen.plus(globals_.enlarged(objective.gram.scale, prefix))
     return seen.plus(globals_) if objective.spreads else seen
 
 
+@dataclass(frozen=True)
+class DistilledFrom:
+    """Whose answers are the targets, in distillation: a network of another size."""
+
+    model: ModelConfig
+    objective: ObjectiveConfig
+
+
 def image_flops(
-    model: ModelConfig, objective: ObjectiveConfig, tokens: Tokens, kept: float = 1.0
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    tokens: Tokens,
+    kept: float = 1.0,
+    followed: DistilledFrom | None = None,
 ) -> ImageFlops:
     """Of an image with these tokens. The heads of guides are left out: two small layers for each global view.
 
     Args:
         kept: share of the student's views that go through a branch (tokens.kept_share).
+        followed: in distillation, the teacher.
     """
-    D = model.width
+    D, teacher = model.width, followed or DistilledFrom(model, objective)
+    globals_ = tokens.teacher.with_prefix(teacher.model.prefix, model.prefix)
+    beside = backbone_flops(model, seen_beside(objective, tokens.teacher, model.prefix))
     return ImageFlops(
         backbone_flops(model, tokens.globals_, kept),
         backbone_flops(model, tokens.locals_, kept),
         head_flops(objective, D, tokens.student.views, tokens.masked),
-        backbone_flops(model, seen_without_gradient(objective, tokens.globals_, model.prefix)),
-        head_flops(objective, D, tokens.globals_.views, tokens.masked),
+        backbone_flops(teacher.model, globals_).plus(beside),
+        head_flops(teacher.objective, teacher.model.width, globals_.views, tokens.masked),
     )
 
 

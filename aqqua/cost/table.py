@@ -66,7 +66,7 @@ def _tokens(work: Workload) -> Iterator[str]:
     ]
     yield from aligned(("view", "an image", "tokens", "E[n²]/E[n]", "tokens an image"), rows)
     yield (
-        f"           teacher {tokens.globals_.tokens:.1f} tokens an image, {tokens.masked:.1f} patches "
+        f"           teacher {tokens.teacher.tokens:.1f} tokens an image, {tokens.masked:.1f} patches "
         f"hidden; {work.images_per_pack:.1f} images a pack (fill {tokens.fill:.3f}), "
         f"{work.images_per_step:.1f} a step"
     )

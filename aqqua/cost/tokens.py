@@ -48,6 +48,13 @@ class Role:
     def times(self, factor: float) -> "Role":
         return Role(*(factor * getattr(self, name) for name in _SUMS))
 
+    def with_prefix(self, prefix: int, had: int) -> "Role":
+        """The same views with a prefix of another length; whole tiles grow as Σ n² does."""
+        more = prefix - had
+        squares = self.squares + 2 * more * self.tokens + more**2 * self.views
+        tiles = self.tile_squares * squares / self.squares if self.squares else 0.0
+        return Role(self.views, self.tokens + more * self.views, squares, tiles)
+
     def patch_squares(self, prefix: int) -> float:
         """Σ (patches of a view)²."""
         return self.squares - 2 * prefix * self.tokens + prefix**2 * self.views
@@ -64,17 +71,23 @@ class Role:
 class Tokens:
     """Of an image on average."""
 
-    globals_: Role
+    globals_: Role  # as the student gets them
     locals_: Role
     masked: float  # patches hidden from the student
     fill: float  # of packs
     known: Literal["measured", "assumed"]
     source: str
+    whole_globals: Role | None = None  # as the teacher gets them; None: as the student, who drops nothing
 
     @property
     def student(self) -> Role:
-        """All views; the teacher sees the global ones."""
+        """All views."""
         return self.globals_.plus(self.locals_)
+
+    @property
+    def teacher(self) -> Role:
+        """The global views, whole."""
+        return self.whole_globals or self.globals_
 
     @property
     def student_rows(self) -> float:
@@ -107,16 +120,19 @@ def equal_views(views: float, tokens: float) -> Role:
 def tokens_of(packs: list[Pack], source: str) -> Tokens:
     """What planned packs hold, by image."""
     images = sum(pack.n_images for pack in packs)
-    roles = []
-    for of_role in (slice(0, GLOBALS), slice(GLOBALS, None)):
+
+    def role(of: slice, kept: bool) -> Role:
         lengths = [
-            (pack.patches_V + pack.prefix_tokens).reshape(-1, pack.n_images)[of_role].ravel()
+            ((pack.kept_V if kept else pack.patches_V) + pack.prefix_tokens).reshape(-1, pack.n_images)[of]
             for pack in packs
         ]
-        roles.append(role_of(np.concatenate(lengths), images))
+        return role_of(np.concatenate([one.ravel() for one in lengths]), images)
+
+    globals_, locals_ = slice(0, GLOBALS), slice(GLOBALS, None)
     masked = sum(len(pack.masked_M) for pack in packs) / images
     fill = float(np.mean([pack.fill for pack in packs]))
-    return Tokens(roles[0], roles[1], masked, fill, "measured", source)
+    whole = None if all(pack.dropped_N is None for pack in packs) else role(globals_, kept=False)
+    return Tokens(role(globals_, True), role(locals_, True), masked, fill, "measured", source, whole)
 
 
 def kept_share(views: float, drop_path: float) -> float:

@@ -6,7 +6,7 @@ Test: tests/cost/test_step_cost.py, tests/train/test_useful.py.
 from dataclasses import dataclass
 
 from aqqua.cost.activations import PackShape, Saving
-from aqqua.cost.flops import ImageFlops, image_flops, seen_without_gradient
+from aqqua.cost.flops import DistilledFrom, ImageFlops, image_flops, seen_beside
 from aqqua.cost.parameters import Parameters, network_parameters
 from aqqua.cost.tokens import Role, Tokens, kept_share
 from aqqua.cost.traffic import Traffic, backbone_traffic, cast_traffic, loss_traffic, optimizer_traffic
@@ -26,6 +26,7 @@ class Workload:
     saving: Saving
     fused_attention: bool = False
     fused_optimizer: bool = False
+    followed: DistilledFrom | None = None  # in distillation, the teacher
 
     @property
     def images_per_pack(self) -> float:
@@ -50,22 +51,33 @@ class Workload:
         return kept_share(self.pack.views, self.model.drop_path)
 
     @property
+    def beside(self) -> Role:
+        """Views of an image in passes without gradient, the teacher's left out."""
+        return seen_beside(self.objective, self.tokens.teacher, self.model.prefix)
+
+    @property
     def seen(self) -> Role:
-        """Views of an image in passes without gradient."""
-        return seen_without_gradient(self.objective, self.tokens.globals_, self.model.prefix)
+        """Views of an image in all passes without gradient."""
+        return self.tokens.teacher.plus(self.beside)
 
     @property
     def flops(self) -> ImageFlops:
         """Of an image."""
-        return image_flops(self.model, self.objective, self.tokens, self.kept)
+        return image_flops(self.model, self.objective, self.tokens, self.kept, self.followed)
 
     def traffic(self) -> dict[str, Traffic]:
         """Bytes by pass over a pack, and of the optimizer, once a step."""
-        images, student, teacher = self.images_per_pack, self.tokens.student, self.seen
+        images, student = self.images_per_pack, self.tokens.student
+        theirs = self.model if self.followed is None else self.followed.model
+        teacher = self.tokens.teacher.with_prefix(theirs.prefix, self.model.prefix).times(images)
+        seen = backbone_traffic(theirs, teacher, self.saving, 1.0, backward=False)
+        if self.beside.views:
+            beside = self.beside.times(images)
+            seen = seen.plus(backbone_traffic(self.model, beside, self.saving, 1.0, backward=False))
         forward = backbone_traffic(self.model, student.times(images), self.saving, self.kept, backward=False)
         backward = backbone_traffic(self.model, student.times(images), self.saving, self.kept, backward=True)
         return {
-            "teacher": backbone_traffic(self.model, teacher.times(images), self.saving, 1.0, backward=False),
+            "teacher": seen,
             "student forward": forward,
             "student backward": backward.plus(forward) if self.saving.checkpointed else backward,
             "losses": loss_traffic(self.objective, self.pack, self.saving),

@@ -139,7 +139,7 @@ class Network(nn.Module):
         separate = objective.ibot_head
         self.ibot_head = None if separate is None else PrototypeHead(separate, model.width)
         self.guide_head = Guides(objective.guides, model.width) if objective.guides else None
-        self.kernels: LossKernels = objective.kernels
+        self.objective, self.kernels = objective, objective.kernels
 
     def name_views(self, cls_VD: Tensor) -> Rows:
         """DINO logits of views."""

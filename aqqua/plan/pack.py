@@ -69,14 +69,20 @@ class Pack:
         return self.grid_V2[:, 0] * self.grid_V2[:, 1]
 
     @property
+    def kept_V(self) -> Int32[np.ndarray, " V"]:
+        """Patches of each view that the student gets."""
+        if self.dropped_N is None:
+            return self.patches_V
+        return np.add.reduceat(~self.dropped_N, self.patch_offsets_V1[:-1], dtype=np.int32)
+
+    @property
     def patch_offsets_V1(self) -> Int64[np.ndarray, " V1"]:
         return np.concatenate([[0], np.cumsum(self.patches_V, dtype=np.int64)])
 
     @property
     def tokens(self) -> int:
         """Student tokens, prefixes included."""
-        dropped = 0 if self.dropped_N is None else int(self.dropped_N.sum())
-        return int(self.patches_V.sum()) - dropped + self.prefix_tokens * self.n_views
+        return int(self.kept_V.sum()) + self.prefix_tokens * self.n_views
 
     @property
     def fill(self) -> float:

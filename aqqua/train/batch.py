@@ -91,8 +91,7 @@ def _kept(pack: Pack, moved: dict[str, torch.Tensor]) -> Kept | None:
     """Patches that the student gets; None: all of them."""
     if pack.dropped_N is None:
         return None
-    counts_V = np.add.reduceat(~pack.dropped_N, pack.patch_offsets_V1[:-1], dtype=np.int64)
-    return Kept(moved["kept"], torch.from_numpy(counts_V))
+    return Kept(moved["kept"], torch.from_numpy(pack.kept_V.astype(np.int64)))
 
 
 def _upload(

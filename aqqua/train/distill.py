@@ -22,6 +22,7 @@ from torch import Tensor
 from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import Followed, Network, ObjectiveConfig
 from aqqua.plan.view_config import ViewConfig
+from aqqua.store.new_file import new_file
 from aqqua.train import checkpoint
 from aqqua.train.checkpoint import Checkpoint
 from aqqua.train.folder import CHECKPOINTS
@@ -54,14 +55,9 @@ def find_teacher(path: Path) -> Checkpoint:
 def save_teacher(out: Path, found: Checkpoint) -> None:
     """Write what `find_teacher` found as one safetensors file, complete or not at all."""
     header = {**{room: found.state[room] for room in ROOMS}, "step": found.step}
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in found.tensors.items()},
-        partial,
-        {HEADER_KEY: json.dumps(header)},
-    )
-    partial.replace(out)
+    tensors = {name: tensor.contiguous() for name, tensor in found.tensors.items()}
+    with new_file(out, "export", ".safetensors") as partial:
+        save_file(tensors, partial, {HEADER_KEY: json.dumps(header)})
 
 
 def _followed_by(config: PretrainConfig, found: Checkpoint, device: torch.device) -> Followed:

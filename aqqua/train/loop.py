@@ -53,7 +53,8 @@ def pretrain(config: PretrainConfig, stop: StopFlag | None = None) -> Run:
 
 def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
     config, train = run.config, run.config.train
-    useful = Useful.of(config, run.device, run.compute_dtype, peak_tflop_s(run.device, run.ranks))
+    peak = peak_tflop_s(run.device, run.ranks)
+    useful = Useful.of(config, run.device, run.compute_dtype, peak, run.distilled_from)
     with (
         Journal(
             run.folder, run.step, run.images_total, train.tensorboard, run.ranks, run.dataset, useful

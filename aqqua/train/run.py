@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import aqqua
+from aqqua.cost.flops import DistilledFrom
 from aqqua.model.weights import load_backbone
 from aqqua.objective.gram_teacher import from_teacher
 from aqqua.objective.ssl import Followed, SelfSupervised
@@ -84,6 +85,14 @@ class Run:
         """Names the sampling weights; None where there are none."""
         sampling = self.feeder.sampling
         return None if sampling is None else sampling.sha256
+
+    @property
+    def distilled_from(self) -> DistilledFrom | None:
+        """What the teacher of a distillation is; None where there is none."""
+        if self.model.followed is None:
+            return None
+        network = self.model.followed.network
+        return DistilledFrom(network.backbone.config, network.objective)
 
     @property
     def followed_sha256(self) -> str | None:

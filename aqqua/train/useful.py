@@ -14,6 +14,7 @@ import torch
 
 from aqqua.cost.activations import LossForm, Saving
 from aqqua.cost.facts import load_facts
+from aqqua.cost.flops import DistilledFrom
 from aqqua.cost.tokens import tokens_of
 from aqqua.cost.work import Workload
 from aqqua.model.config import ModelConfig
@@ -38,10 +39,16 @@ class Useful:
     peak_tflop_s: float | None = None  # of all GPUs of the run together; None: not known of one of them
     saving: Saving = PLAIN  # bytes alone depend on who computes
     fused_optimizer: bool = False
+    followed: DistilledFrom | None = None  # in distillation, the teacher
 
     @classmethod
     def of(
-        cls, config: PretrainConfig, device: torch.device, dtype: torch.dtype, peak: float | None = None
+        cls,
+        config: PretrainConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        peak: float | None = None,
+        followed: DistilledFrom | None = None,
     ) -> "Useful":
         """Of a run as it is served on a device; `dtype` of its products."""
         who = serving(config, device, dtype)
@@ -53,7 +60,8 @@ class Useful:
             "recompute" if config.objective.kernels == "recompute" else losses,
             grouped=who["model.attention"] == "grouped",
         )
-        return cls(config.model, config.objective, peak, saving, who["optim.backend"] == "triton")
+        fused = who["optim.backend"] == "triton"
+        return cls(config.model, config.objective, peak, saving, fused, followed)
 
     def flops(self, packs: Iterable[Pack]) -> float:
         """Of a step's packs. With drop-path, of the mean of what may be dropped."""
@@ -71,7 +79,7 @@ class Useful:
         room = sum(pack.tokens for pack in packs) / len(packs) / tokens.fill
         return Workload(
             self.model, self.objective, tokens, round(room), 1, self.saving,
-            fused_optimizer=self.fused_optimizer,
+            fused_optimizer=self.fused_optimizer, followed=self.followed,
         )  # fmt: skip
 
     def numbers(self, flops: float, seconds: float) -> dict[str, float]:

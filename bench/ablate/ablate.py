@@ -7,7 +7,7 @@ Grids are in bench/ablate/grids. DATA is a folder of datasets (`aqqua ingest`, o
 DATA`) by the names the grid uses. WORK/<grid> keeps a JSON per run, its log and its weights: a run that is
 there is not run again, one that was cut off goes on. After --minutes no other run is started. Each run is on
 one thread. The summary is WORK/<grid>/<grid>.md and .svg; with --results both, and the JSON files, are copied
-there.
+there, and the summary goes into docs/recipe.md between the grid's marks.
 Test: tests/test_ablate.py.
 """
 
@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cell import run_cell
-from grid import Cell, Grid, cells_of, read_grid
+from grid import ROOT, Cell, Grid, cells_of, read_grid
 from table import markdown, picture
+
+PAGE = ROOT / "docs" / "recipe.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(markdown(grid, rows))
         if given.results:
             publish(grid, work, given.results / grid.name)
+            insert(PAGE, grid.name, markdown(grid, rows))
     for line in failed:
         sys.stderr.write(f"ablate: {line}\n")
     return 1 if failed or not rows else 0
@@ -99,6 +102,15 @@ def publish(grid: Grid, work: Path, results: Path) -> None:
     for name in names:
         if (work / name).exists():
             shutil.copyfile(work / name, results / name)
+
+
+def insert(page: Path, name: str, summary: str) -> None:
+    """Put a summary in the place of what is between the grid's marks; nothing where the page has none."""
+    start, end = f"<!-- made by bench/ablate: {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
+    if found:
+        after = rest.partition(end)[2]
+        page.write_text(f"{before}{start}\n{summary}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ The kNN numbers go to <out>.json beside the picture.
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
-from aqqua.evaluate.report import evaluate
 from aqqua.train.folder import CHECKPOINTS
 from aqqua.train.metrics import METRICS
 
+BASELINES = ("untrained", "pixels")
 INK, SOFT, WARM = "#17323d", "#2a7a9b", "#b07d1e"
 
 
@@ -26,8 +29,11 @@ def main() -> None:
     options = parser.parse_args()
     rows = [json.loads(line) for line in (options.run / METRICS).read_text().splitlines()]
     points = knn_of_checkpoints(options.run, options.data)
-    scores = json.loads(options.scores.read_text())["scores"]
-    baselines = {name: probes["kNN k=20"]["macro_f1"] for name, probes in scores.items() if name != "model"}
+    baselines = {
+        name: figure["macro_f1"]
+        for name, figure in knn_of(options.scores).items()
+        if name.partition(":")[0] in BASELINES
+    }
     options.out.with_suffix(".json").write_text(
         json.dumps({"knn_20_macro_f1": points, "baselines": baselines}, indent=1) + "\n"
     )
@@ -36,12 +42,24 @@ def main() -> None:
 
 def knn_of_checkpoints(run: Path, data: Path) -> list[dict[str, float]]:
     """Images seen and kNN (k = 20) of every checkpoint that was kept."""
-    points = []
-    for path in sorted((run / CHECKPOINTS).glob("step-*")):
-        images = json.loads((path / "state.json").read_text())["images"]
-        scores = evaluate(path, data, against=[], linear=False).scores["model"]["kNN k=20"]
-        points.append({"images": images, "macro_f1": scores.macro_f1, "accuracy": scores.accuracy})
-    return points
+    paths = sorted((run / CHECKPOINTS).glob("step-*"))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "scores.json")
+        words = [*paths, "--data", data, "--probes", "knn", "--against", "--out", out]
+        subprocess.run([sys.executable, "-m", "aqqua.cli", "evaluate", *map(str, words)], check=True)
+        figures = knn_of(out)
+    images = [json.loads((path / "state.json").read_text())["images"] for path in paths]
+    return [{"images": n, **figures[str(path)]} for n, path in zip(images, paths, strict=True)]
+
+
+def knn_of(scores: Path) -> dict[str, dict[str, float]]:
+    """Macro-F1 and accuracy of kNN (k = 20) of each model, from the JSON of `aqqua evaluate`."""
+    found = {}
+    for name, tiers in json.loads(scores.read_text())["scores"].items():
+        (probes,) = tiers.values()
+        figures = probes["kNN k=20"]["figures"]
+        found[name] = {figure: figures[figure]["value"] for figure in ("macro_f1", "accuracy")}
+    return found
 
 
 def draw(rows: list[dict], points: list[dict[str, float]], baselines: dict[str, float], out: Path) -> None:
@@ -60,13 +78,15 @@ def draw(rows: list[dict], points: list[dict[str, float]], baselines: dict[str, 
     left.plot(images, [row["loss"]["ibot"] for row in rows], color=WARM, label="iBOT")
     left.set(xlabel="thousand images seen", ylabel="nats", title="losses")
     seen = [0, *(p["images"] / 1000 for p in points)]
-    scores = [baselines.get("untrained", 0.0), *(p["macro_f1"] for p in points)]
+    scores = [
+        next((f1 for name, f1 in baselines.items() if name.startswith("untrained")), 0.0),
+        *(p["macro_f1"] for p in points),
+    ]
     right.plot(seen, scores, "o-", color=INK, label="aqqua")
-    for name, colour in (("pixels", WARM), ("untrained", SOFT)):
-        if name in baselines:
-            right.axhline(
-                baselines[name], color=colour, linestyle="--", label=f"{name} {baselines[name]:.3f}"
-            )
+    for name, f1 in baselines.items():
+        kind = name.partition(":")[0]
+        colour = WARM if kind == "pixels" else SOFT
+        right.axhline(f1, color=colour, linestyle="--", label=f"{kind} {f1:.3f}")
     right.set(
         xlabel="thousand images seen",
         ylabel="macro-F1",

@@ -244,7 +244,7 @@ def _peak(name: str, given: argparse.Namespace) -> int:
 
 def device_name() -> str:
     """Of the GPU, or cpu."""
-    return torch.cuda.get_device_name().replace(" ", "-") if torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name().lower().replace(" ", "-") if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":

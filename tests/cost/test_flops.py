@@ -9,7 +9,7 @@ from aqqua.cost.flops import (
     head_flops_per_row,
     image_flops,
     recomputed_flops,
-    seen_without_gradient,
+    seen_beside,
 )
 from aqqua.cost.sizes import NAMED
 from aqqua.cost.tokens import Tokens, expected_masked, fixed_224_98, kept_share
@@ -105,7 +105,9 @@ def test_passes_without_gradient_as_torch_counts_them(scale):
             anchors, unit = network.gram.features(rows, batch.teacher), network.survey(batch)
         return torch.cat([part.flatten() for part in (seen, anchors, unit)])
 
-    predicted = backbone_flops(model, seen_without_gradient(terms, role(batch.teacher), model.prefix))
+    predicted = backbone_flops(
+        model, role(batch.teacher).plus(seen_beside(terms, role(batch.teacher), model.prefix))
+    )
     assert predicted.forward_total == pytest.approx(count_flops(passes).forward, rel=0.02)
 
 

@@ -34,7 +34,8 @@ def a_pack(patches: list[int], images: int = 1, masked: int = 1, budget: int = 1
     sizes = SimpleNamespace(instrument=np.zeros(images, int), instrument_names=("IFCB",))
     tokens = sum(patches) + 2 * len(patches)
     return SimpleNamespace(
-        n_images=images, n_views=len(patches), patches_V=np.array(patches), prefix_tokens=2,
+        n_images=images, n_views=len(patches), patches_V=np.array(patches), kept_V=np.array(patches),
+        dropped_N=None, prefix_tokens=2,
         masked_M=np.zeros(masked), tokens=tokens, budget_tokens=budget, fill=tokens / budget, sizes=sizes,
     )  # fmt: skip
 
@@ -85,14 +86,39 @@ def test_a_whole_step_as_torch_counts_it(make_config, tmp_path, model, ibot_head
     head = {"prototypes": 128, "hidden": 64, "bottleneck": 32}
     rooms = {"model": {"drop_path": 0.0, **model}, "objective": {"head": head, "ibot_head": ibot_head}}
     run = open_run(make_config(tmp_path, **rooms))
+    counted, predicted = counted_and_predicted(run)
+    assert predicted == pytest.approx(counted, rel=0.02)
+
+
+def counted_and_predicted(run) -> tuple[float, float]:
     with (
         closing(run.feeder.steps(run.lanes, run.step)) as steps,
         FlopCounterMode(display=False) as counter,
     ):
         data = next(steps)
         take_step(run, data, rates_at(run))
-    predicted = Useful(run.config.model, run.config.objective).flops(data.packs)
-    assert predicted == pytest.approx(counter.get_total_flops(), rel=0.02)
+    found = Useful.of(run.config, run.device, run.compute_dtype, None, run.distilled_from).flops(data.packs)
+    return counter.get_total_flops(), found
+
+
+@pytest.mark.parametrize("drop", [[0.5, 0.25], [0, 0.5]], ids=["all views", "local views"])
+def test_dropped_patches_are_not_counted(make_config, tmp_path, drop):
+    model = {"width": 64, "layers": 3, "drop_path": 0.0}
+    counted, predicted = counted_and_predicted(
+        open_run(make_config(tmp_path, model=model, views={"token_drop": drop}))
+    )
+    assert predicted == pytest.approx(counted, rel=0.02)
+
+
+def test_a_larger_teacher_is_counted_as_it_is(make_config, tmp_path):
+    larger = {"width": 96, "layers": 4, "drop_path": 0.0, "registers": 2}
+    teacher = make_config(tmp_path / "teacher", model=larger)
+    pretrain(teacher)
+    config = make_config(
+        tmp_path / "small", model={"width": 32, "drop_path": 0.0}, distill={"teacher": str(teacher.run)}
+    )
+    counted, predicted = counted_and_predicted(open_run(config))
+    assert predicted == pytest.approx(counted, rel=0.02)
 
 
 class Told(Ranks):
