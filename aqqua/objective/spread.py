@@ -14,7 +14,7 @@ shares of a group therefore add up to the value and the whole gradient of KoLeo 
 images; with it, rows of other packs are as if nothing had been dropped.
 
 Letter key: G global crops per image, I images of the pack, J images of the group, D width, k neighbours of a
-row, P rows elsewhere that have a neighbour here. Test: tests/objective/test_spread.py.
+row, P rows elsewhere that have a neighbour here. Test: tests/objective/test_spread_loss.py.
 Source: dinov3/loss/koleo_loss.py `KoLeoLossDistributed` (topk, loss_group_size).
 """
 

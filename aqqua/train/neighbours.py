@@ -6,7 +6,7 @@ however the lanes lie on ranks. Two exchanges a step: the CLS of all global view
 they show; then each row's neighbours.
 
 Letters: G global crops per image, I images of a pack (padded: of the largest), J images of a group, D width,
-L lanes, k neighbours of a row. Test: tests/train/test_neighbours.py.
+L lanes, k neighbours of a row. Test: tests/train/test_koleo_neighbours.py.
 """
 
 from collections.abc import Sequence
