@@ -95,23 +95,52 @@ def test_what_is_there_is_not_made_again(modules, ran, monkeypatch, capsys):
     assert "square: sample/sample" in (work / "small.svg").read_text()
 
 
-def test_a_run_that_was_cut_off_goes_on_and_no_other_starts_after_the_time(
-    modules, ran, tmp_path, monkeypatch
-):
-    words: list[str] = []
+def test_a_run_that_was_cut_off_goes_on_where_it_was(modules, ran, tmp_path, monkeypatch):
+    """Its folder is the same, so that `aqqua pretrain` resumes, and its images are."""
+    said: list[tuple[object, ...]] = []
+
+    def fails_at_judging(_log: Path, *words: object) -> None:
+        said.append(words)
+        if words[0] == "evaluate":
+            raise RuntimeError("cut off")
+        copied = tmp_path / "small" / "runs" / "native--seed1"
+        copied.mkdir(parents=True, exist_ok=True)
+        metrics = ran[1] / "runs" / "native--seed1" / "metrics.jsonl"
+        (copied / "metrics.jsonl").write_bytes(metrics.read_bytes())
+
+    monkeypatch.setattr(modules["cell"], "verb", fails_at_judging)
+    path = grid_file(tmp_path, arms={"native": []})
+    arguments = [str(path), "--data", str(ran[0].parent / "data"), "--work", str(tmp_path)]
+    assert modules["ablate"].main(arguments) == modules["ablate"].main(arguments) == 1
+    assert [words[0] for words in said] == ["pretrain", "evaluate"] * 2
+    assert said[0] == said[2]
+
+
+def test_no_run_starts_after_the_time(modules, ran, tmp_path, monkeypatch):
+    words: list[object] = []
     monkeypatch.setattr(modules["cell"], "verb", lambda _log, *said: words.append(said[0]))
-    path, work = ran
-    again = tmp_path / "small"
-    again.mkdir()
-    (again / "native--seed1.json").write_bytes((work / "native--seed1.json").read_bytes())
-    arguments = [str(path), "--data", str(path.parent / "data"), "--work", str(tmp_path), "--minutes", "0"]
-    assert modules["ablate"].main(arguments) == 0
+    arguments = [
+        str(ran[0]),
+        "--data",
+        str(ran[0].parent / "data"),
+        "--work",
+        str(tmp_path),
+        "--minutes",
+        "0",
+    ]
+    assert modules["ablate"].main(arguments) == 1
     assert words == []
+
+
+@pytest.mark.parametrize("changes", [{"compute_tflop": 0.008}, {"probes": ["whitened-knn"]}])
+def test_a_run_of_another_grid_is_not_taken(modules, ran, tmp_path, changes):
+    with pytest.raises(ValueError, match=r"native--seed1\.json: must be a run of this grid"):
+        modules["ablate"].main([str(grid_file(tmp_path, **changes)), "--work", str(ran[1].parent)])
 
 
 def test_a_run_of_other_settings_is_not_taken_for_the_grid_s(modules, ran, tmp_path):
     path = grid_file(tmp_path, overrides=[*SMALL, "optim.lr=0.001"])
-    with pytest.raises(ValueError, match=r"native--seed1\.json: must be of the grid's settings"):
+    with pytest.raises(ValueError, match=r"native--seed1\.json: must be a run of this grid"):
         modules["ablate"].main([str(path), "--work", str(ran[1].parent)])
 
 

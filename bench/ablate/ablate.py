@@ -12,7 +12,6 @@ Test: tests/test_ablate.py.
 """
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cell import run_cell
+from cell import read_row, run_cell
 from grid import ROOT, Cell, Grid, cells_of, read_grid
 from table import markdown, picture
 
@@ -75,24 +74,9 @@ def run_all(grid: Grid, data: Path, work: Path, jobs: int, most_s: float) -> lis
 
 
 def rows_of(grid: Grid, work: Path) -> list[dict[str, Any]]:
-    """The runs that are there, in the grid's order.
-
-    Raises:
-        ValueError: a run is of other settings than the grid says.
-    """
-    rows = []
-    for cell in cells_of(grid):
-        path = work / f"{cell.name}.json"
-        if not path.exists():
-            continue
-        row = json.loads(path.read_text(encoding="utf-8"))
-        if tuple(row["overrides"]) != cell.overrides:
-            raise ValueError(
-                f"{path.name}: must be of the grid's settings {[*cell.overrides]}, got {row['overrides']}; "
-                "remove it, or take another WORK"
-            )
-        rows.append(row)
-    return rows
+    """The runs that are there, in the grid's order; see read_row."""
+    rows = (read_row(grid, cell, work) for cell in cells_of(grid))
+    return [row for row in rows if row is not None]
 
 
 def publish(grid: Grid, work: Path, results: Path) -> None:

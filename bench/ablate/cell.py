@@ -29,7 +29,7 @@ def run_cell(grid: Grid, cell: Cell, data: Path, work: Path) -> Path:
         RuntimeError: a verb ended with an error, which stands in the cell's log.
     """
     out = work / f"{cell.name}.json"
-    if out.exists():
+    if read_row(grid, cell, work) is not None:
         return out
     run = work / "runs" / cell.name
     images, gflop = images_of(grid, cell, data)
@@ -38,7 +38,8 @@ def run_cell(grid: Grid, cell: Cell, data: Path, work: Path) -> Path:
     verb(log, "pretrain", ROOT / grid.base, *settings)
     trained_s = time.monotonic() - started
     row = {
-        "grid": grid.name, "arm": cell.arm, "seed": cell.seed, "overrides": list(cell.overrides),
+        "grid": grid.name, "grid_sha256": grid.sha256, "arm": cell.arm, "seed": cell.seed,
+        "overrides": list(cell.overrides),
         "commit": source_commit(), "dataset": Dataset.open(data / grid.dataset).manifest_sha256,
         "gflop_per_image": gflop, "trained_s": trained_s, **seen(run, gflop),
         "scores": scores(grid, run, data, work / "scores" / cell.name, log),
@@ -46,6 +47,24 @@ def run_cell(grid: Grid, cell: Cell, data: Path, work: Path) -> Path:
     with whole_file(out, "ablate") as path:
         path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def read_row(grid: Grid, cell: Cell, work: Path) -> dict[str, Any] | None:
+    """The cell's JSON; None where it is not there yet.
+
+    Raises:
+        ValueError: it is of other settings, compute, data or suites than the grid's.
+    """
+    path = work / f"{cell.name}.json"
+    if not path.exists():
+        return None
+    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if (row["grid_sha256"], tuple(row["overrides"])) != (grid.sha256, cell.overrides):
+        raise ValueError(
+            f"{path.name}: must be a run of this grid ({grid.sha256[:12]}, {' '.join(cell.overrides)}), got "
+            f"one of {row['grid_sha256'][:12]}, {' '.join(row['overrides'])}; take another WORK"
+        )
+    return row
 
 
 def images_of(grid: Grid, cell: Cell, data: Path) -> tuple[int, float]:
@@ -65,7 +84,7 @@ def images_of(grid: Grid, cell: Cell, data: Path) -> tuple[int, float]:
 
 
 def seen(run: Path, gflop: float) -> dict[str, float]:
-    """What the run really took."""
+    """Images and steps that the run took, and their planned operations."""
     last = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     return {"images": last["images"], "steps": last["step"], "tflop": last["images"] * gflop / 1e3}
 

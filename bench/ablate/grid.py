@@ -3,6 +3,7 @@
 Test: tests/test_ablate.py.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,13 @@ class Grid(BaseModel):
             if not arm.replace("-", "").isalnum():
                 raise ValueError(f"names of arms must be letters, digits and -, got {arm!r}; rename it")
         return self
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides a run of the grid, its base config included; arms and seeds are the cell's."""
+        of_cells = {"arms", "seeds", "against", "question", "probe", "figure"}
+        said = self.model_dump_json(exclude=of_cells) + (ROOT / self.base).read_text(encoding="utf-8")
+        return hashlib.sha256(said.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
