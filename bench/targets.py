@@ -59,7 +59,7 @@ class Target(BaseModel):
 
     def judge(self, value: float) -> State:
         """What to say of a figure."""
-        if self.gate is not None and value < self.gate:
+        if self.gate is not None and (value > self.gate if self.lower_is_better else value < self.gate):
             return "under the gate"
         return "met" if self.met(value) else "missed"
 

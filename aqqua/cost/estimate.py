@@ -10,7 +10,9 @@ from aqqua.cost.activations import LossForm, Saving
 from aqqua.cost.collectives import links_of
 from aqqua.cost.engines import ENGINES, Engine
 from aqqua.cost.facts import GIGA, Facts
+from aqqua.cost.flops import DistilledFrom
 from aqqua.cost.memory import Memory, memory
+from aqqua.cost.parameters import network_parameters
 from aqqua.cost.step import TERA, StepSeconds, step_seconds
 from aqqua.cost.tokens import FIXED_PATCH_PX, Tokens, fixed_224_98
 from aqqua.cost.work import Workload
@@ -21,8 +23,12 @@ from aqqua.train.settings import PretrainConfig
 BILLION = 1e9
 
 
-def workload(config: PretrainConfig, tokens: Tokens) -> Workload:
-    """A step of a run on a GPU: mixed precision, and the implementations that `auto` takes today."""
+def workload(config: PretrainConfig, tokens: Tokens, followed: DistilledFrom | None = None) -> Workload:
+    """A step of a run on a GPU: mixed precision, and the implementations that `auto` takes today.
+
+    Args:
+        followed: in distillation, the teacher.
+    """
     model, objective = config.model, config.objective
     losses: LossForm = "reference"
     if objective.kernels == "recompute":
@@ -38,6 +44,8 @@ def workload(config: PretrainConfig, tokens: Tokens) -> Workload:
         Saving(_ours(model.kernels, "residual_norm"), 2, model.activation_checkpointing, losses),
         fused_attention=model.attention == "triton" or (model.attention == "auto" and bool(ATTENTION_FIRST)),
         fused_optimizer=_ours(config.optim.backend, "optim"),
+        followed=followed,
+        gram_share=1.0 if objective.gram is None else 1.0 - objective.gram.start_share,
     )
 
 
@@ -79,7 +87,11 @@ class Prediction:
 def memory_of(work: Workload, engine: Engine, ranks: int) -> Memory:
     """Of a GPU."""
     packs = max(work.lanes // ranks, 1)
-    return memory(engine, work.parameters, work.model, work.objective, work.pack, work.saving, ranks, packs)
+    found = memory(engine, work.parameters, work.model, work.objective, work.pack, work.saving, ranks, packs)
+    if work.followed is None:
+        return found
+    theirs = network_parameters(work.followed.model, work.followed.objective)
+    return replace(found, teacher=found.teacher + 4 * theirs.total)
 
 
 def first_that_fits(work: Workload, ranks: int, limit: float, engines: Iterable[Engine] = ENGINES) -> Engine:

@@ -111,13 +111,17 @@ class ImageFlops:
 NOTHING_SEEN = Role(0, 0, 0, 0)
 
 
-def seen_beside(objective: ObjectiveConfig, globals_: Role, prefix: int) -> Role:
+def seen_beside(objective: ObjectiveConfig, globals_: Role, prefix: int, gram_share: float = 1.0) -> Role:
     """Views of an image that a backbone of the student's size sees in passes of their own, without gradient,
-    beside the teacher's: the Gram teacher, once it is taken, the global ones at its scale; the student before
-    it learns, where KoLeo looks beyond a pack."""
+    beside the teacher's: the Gram teacher the global ones at its scale; the student before it learns, where
+    KoLeo looks beyond a pack.
+
+    Args:
+        gram_share: of the steps meant, the share that is anchored.
+    """
     seen = NOTHING_SEEN
     if objective.gram is not None:
-        seen = seen.plus(globals_.enlarged(objective.gram.scale, prefix))
+        seen = seen.plus(globals_.enlarged(objective.gram.scale, prefix).times(gram_share))
     return seen.plus(globals_) if objective.spreads else seen
 
 
@@ -135,16 +139,18 @@ def image_flops(
     tokens: Tokens,
     kept: float = 1.0,
     followed: DistilledFrom | None = None,
+    gram_share: float = 1.0,
 ) -> ImageFlops:
     """Of an image with these tokens. The heads of guides are left out: two small layers for each global view.
 
     Args:
         kept: share of the student's views that go through a branch (tokens.kept_share).
         followed: in distillation, the teacher.
+        gram_share: see seen_beside.
     """
     D, teacher = model.width, followed or DistilledFrom(model, objective)
     globals_ = tokens.teacher.with_prefix(teacher.model.prefix, model.prefix)
-    beside = backbone_flops(model, seen_beside(objective, tokens.teacher, model.prefix))
+    beside = backbone_flops(model, seen_beside(objective, tokens.teacher, model.prefix, gram_share))
     return ImageFlops(
         backbone_flops(model, tokens.globals_, kept),
         backbone_flops(model, tokens.locals_, kept),

@@ -24,6 +24,7 @@ from aqqua.cost.memory import Memory
 from aqqua.cost.table import aligned
 from aqqua.plan.pack import Pack
 from aqqua.progress import count
+from aqqua.train.distill import distilled_from
 from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.spans import named_spans
@@ -89,7 +90,8 @@ def measure(config: PretrainConfig, steps: int) -> Measured:
         raise ValueError(f"plan: --steps must be at least {LEAST_STEPS} to measure, got {steps}; take more")
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config.model_copy(update={"run": Path(folder) / "run"}))
-        useful = Useful.of(config, run.device, run.compute_dtype, peak_tflop_s(run.device, run.ranks))
+        peak, followed = peak_tflop_s(run.device, run.ranks), distilled_from(run.model.followed)
+        useful = Useful.of(run.config, run.device, run.compute_dtype, peak, followed)
         with closing(run.feeder.steps(run.lanes, run.step)) as coming:
             _take(run, coming, useful, WARM_STEPS)
             first = _take(run, coming, useful, steps // 2)

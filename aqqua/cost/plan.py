@@ -7,17 +7,22 @@ Test: tests/cost/test_plan.py.
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from aqqua.config import load_config
 from aqqua.cost import blockers
 from aqqua.cost.engines import Engine, engines_of
 from aqqua.cost.estimate import Prediction, as_dinov2, predict, workload
 from aqqua.cost.facts import Facts, load_facts
+from aqqua.cost.flops import DistilledFrom
 from aqqua.cost.machines import Kind, every_gpu, parse_nodes
 from aqqua.cost.sizes import planned_tokens, stated_tokens
 from aqqua.cost.tokens import Tokens
 from aqqua.cost.work import Workload
 from aqqua.store.read import Dataset
 from aqqua.store.weights import SamplingWeights
+from aqqua.train.distill import distilled_from, follow
+from aqqua.train.ranks import Ranks
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.weighted import images_per_epoch
 
@@ -72,12 +77,13 @@ def make_plan(question: Question, facts: Facts | None = None) -> Plan:
     asked, found, notes = _machines(question, facts, config.data.lanes)
     found += [*blockers.of_config(config), *blockers.of_disk(config)]
     tokens, per_epoch, missing = _tokens(question, config, in_the_way=bool(found))
-    found += missing
+    followed, no_teacher = _followed(config)
+    found += missing + no_teacher
     images_total = _images(config, per_epoch)
     engines = engines_of(config)
     native = fixed = None
     if tokens is not None:
-        work = workload(config, tokens)
+        work = workload(config, tokens, followed)
         native, fixed = (
             _cost(of, engines[0], facts, asked, images_total, question.grant)
             for of in (work, as_dinov2(config, work))
@@ -130,6 +136,14 @@ def _tokens(
         return planned_tokens(dataset, config), per_epoch, []
     except ValueError as error:  # a pack too small is named already
         return None, per_epoch, [] if in_the_way else [str(error)]
+
+
+def _followed(config: PretrainConfig) -> tuple[DistilledFrom | None, list[str]]:
+    """What the teacher of a distillation is, and what is in the way of following it."""
+    try:
+        return distilled_from(follow(config, Ranks(), torch.device("cpu"))), []
+    except (ValueError, OSError) as error:
+        return None, [" ".join(str(error).split()).removeprefix("pretrain: ")]
 
 
 def _images(config: PretrainConfig, per_epoch: float | None) -> float | None:

@@ -126,8 +126,11 @@ def stated_tokens(stated: str, config: PretrainConfig) -> Tokens:
             "assumed",
             f"stated: {patches[0]:g} patches in a global, {patches[1]:g} in a local view",
         )
-    masked = expected_masked(roles[0], prefix, config.masks)
-    return Tokens(roles[0], roles[1], masked, STATED_FILL, known, source)
+    hidden = config.hidden  # None: iBOT asks about every patch of the global views
+    masked = roles[0].patches(prefix) if hidden is None else expected_masked(roles[0], prefix, hidden)
+    kept = [role.kept(1 - drop, prefix) for role, drop in zip(roles, config.views.token_drop, strict=True)]
+    whole = roles[0] if config.views.token_drop[0] else None
+    return Tokens(kept[0], kept[1], masked, STATED_FILL, known, source, whole)
 
 
 def _moments(name: str, patch_px: int) -> tuple[Moments, Moments]:

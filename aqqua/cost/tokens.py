@@ -55,6 +55,13 @@ class Role:
         tiles = self.tile_squares * squares / self.squares if self.squares else 0.0
         return Role(self.views, self.tokens + more * self.views, squares, tiles)
 
+    def kept(self, share: float, prefix: int) -> "Role":
+        """The same views of which a share of the patches is left; whole tiles shrink as Σ n² does."""
+        patches = share * self.patches(prefix)
+        squares = share**2 * self.patch_squares(prefix) + 2 * prefix * patches + prefix**2 * self.views
+        tiles = self.tile_squares * squares / self.squares if self.squares else 0.0
+        return Role(self.views, patches + prefix * self.views, squares, tiles)
+
     def patch_squares(self, prefix: int) -> float:
         """Σ (patches of a view)²."""
         return self.squares - 2 * prefix * self.tokens + prefix**2 * self.views

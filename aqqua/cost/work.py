@@ -27,6 +27,7 @@ class Workload:
     fused_attention: bool = False
     fused_optimizer: bool = False
     followed: DistilledFrom | None = None  # in distillation, the teacher
+    gram_share: float = 1.0  # of the steps meant, the share that Gram anchors, where it does
 
     @property
     def images_per_pack(self) -> float:
@@ -53,7 +54,7 @@ class Workload:
     @property
     def beside(self) -> Role:
         """Views of an image in passes without gradient, the teacher's left out."""
-        return seen_beside(self.objective, self.tokens.teacher, self.model.prefix)
+        return seen_beside(self.objective, self.tokens.teacher, self.model.prefix, self.gram_share)
 
     @property
     def seen(self) -> Role:
@@ -63,7 +64,7 @@ class Workload:
     @property
     def flops(self) -> ImageFlops:
         """Of an image."""
-        return image_flops(self.model, self.objective, self.tokens, self.kept, self.followed)
+        return image_flops(self.model, self.objective, self.tokens, self.kept, self.followed, self.gram_share)
 
     def traffic(self) -> dict[str, Traffic]:
         """Bytes by pass over a pack, and of the optimizer, once a step."""

@@ -195,6 +195,12 @@ def holdout_of(request: Request) -> float:
     return (config.data.holdout if config else 0) or DEFAULT_HOLDOUT
 
 
+def _pretraining_holdout(model: Path) -> float | None:
+    """Share of groups that pretraining did not see; None where nobody can tell."""
+    config = run_config(model)
+    return None if config is None or config.init is not None else config.data.holdout
+
+
 def _learn_traits(
     request: Request,
     dataset: Dataset,
@@ -239,6 +245,7 @@ def _learn(
             "dataset_sha256": dataset.manifest_sha256,
             "backbone_sha256": fingerprint(embedder.backbone),
             "holdout": holdout_of(request),
+            "pretraining_holdout": _pretraining_holdout(request.model),
             "config": request.config.model_dump(mode="json"),
             "metrics": learnt.metrics,
         },

@@ -4,6 +4,7 @@ Test: tests/evaluate/test_report.py, tests/evaluate/test_learned_head.py.
 """
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -59,10 +60,16 @@ def fine_tuned_holdout(contender: Contender) -> float | None:
         return None
     if contender.head is not None:
         return contender.head.holdout
-    about = contender.path.with_name("classifier.json")
-    if not about.is_file():
-        return None
-    return float(json.loads(about.read_text(encoding="utf-8"))["facts"]["holdout"])
+    facts = _classifier_facts(contender)
+    return float(facts["holdout"]) if facts else None
+
+
+def _classifier_facts(contender: Native) -> dict[str, Any]:
+    """Of the folder of a classifier, or of the one that the backbone lies in; {} where it is none."""
+    path = contender.path
+    about = (path if path.is_dir() else path.parent) / "classifier.json"
+    found: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))["facts"] if about.is_file() else {}
+    return found
 
 
 def _held_share(contender: Contender) -> float | None:
@@ -70,7 +77,8 @@ def _held_share(contender: Contender) -> float | None:
     if not isinstance(contender, Native) or contender.kind != "aqqua":
         return None
     if (share := fine_tuned_holdout(contender)) is not None:
-        return share
+        before = _classifier_facts(contender).get("pretraining_holdout")
+        return None if before is None else min(share, before)
     config = run_config(contender.path)
     return None if config is None or config.init is not None else config.data.holdout
 

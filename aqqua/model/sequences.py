@@ -32,6 +32,11 @@ class Kept:
     rows_U: Int[Tensor, " U"]
     counts_V: Int[Tensor, " V"]
 
+    def first(self, views: int) -> "Kept":
+        """Of the first views of the pack alone."""
+        counts_V = self.counts_V[:views]
+        return Kept(self.rows_U[: int(counts_V.sum())], counts_V)
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:

@@ -200,8 +200,8 @@ class SelfSupervised(nn.Module):
     def survey(self, batch: Batch) -> Float[Tensor, "G I D"]:
         """The student's CLS of a pack's global views, of length 1, before it learns (aqqua.objective.spread).
 
-        Masks and hidden scales are those of the step; nothing is dropped, as what stochastic depth drops
-        depends on all views of a pack.
+        Masks, hidden scales and dropped patches are those of the step; stochastic depth is not, as what it
+        drops depends on all views of a pack.
         """
         patches, views, hide_V = batch.teacher.patches, GLOBALS * batch.n_images, batch.hide_scale_V
         features = self.student.backbone(
@@ -209,6 +209,7 @@ class SelfSupervised(nn.Module):
             batch.teacher,
             mask_N=batch.mask_N[:patches],
             hide_scale_V=None if hide_V is None else hide_V[:views],
+            kept=None if batch.kept is None else batch.kept.first(views),
         )
         return unit_rows(features.cls_VD.unflatten(0, (GLOBALS, batch.n_images)))
 

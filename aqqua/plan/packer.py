@@ -142,7 +142,7 @@ class Packer:
 def _check_drop(views: ViewConfig, masks: MaskConfig | None) -> None:
     """Patches that iBOT asks about are never dropped, so the share of both is at most all."""
     asked = 1.0 if masks is None else masks.ratio[1] if masks.odds else 0.0
-    if views.token_drop[0] > 1 - asked:
+    if views.token_drop[0] + asked > 1 + 1e-9:  # 0.1 and 0.9 are 1
         fix = "use 0 with distill" if masks is None else "lower it or masks.ratio"
         raise ValueError(
             f"Packer: views.token_drop of a global view must leave the {asked:.0%} that iBOT may ask about, "

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aqqua.cost.flops import DistilledFrom
 from aqqua.model.config import ModelConfig
 from aqqua.objective.ssl import Followed, Network, ObjectiveConfig
 from aqqua.plan.view_config import ViewConfig
@@ -91,6 +92,13 @@ def follow(config: PretrainConfig, ranks: Ranks, device: torch.device) -> Follow
     return _followed_by(config, found, device)
 
 
+def distilled_from(followed: Followed | None) -> DistilledFrom | None:
+    """What the cost of a step depends on of a teacher."""
+    if followed is None:
+        return None
+    return DistilledFrom(followed.network.backbone.config, followed.network.objective)
+
+
 def _from_run(path: Path) -> Checkpoint:
     if path.absolute().parent.name == CHECKPOINTS:
         saved: Checkpoint | None = checkpoint.load(path)
@@ -135,7 +143,10 @@ def _check_patches(config: PretrainConfig, model: ModelConfig, views: ViewConfig
     known = views.patch_choices or (model.patch_px,)
     new = [side for side in config.views.patch_choices or [config.model.patch_px] if side not in known]
     if new:
-        fix = f"views.patch_choices={list(known)}" if views.patch_choices else f"model.patch_px={known[0]}"
+        side = f"model.patch_px={known[0]}" + (
+            " and leave out views.patch_choices" if config.views.patch_choices else ""
+        )
+        fix = f"views.patch_choices={list(known)}" if views.patch_choices else side
         raise ValueError(
             f"pretrain: patches must have sides that distill.teacher ({path}) has learned, "
             f"{', '.join(map(str, known))} px, got {new[0]}; set {fix}"

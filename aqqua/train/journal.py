@@ -70,9 +70,9 @@ class Journal:
         """So far."""
         self._bar.update(images, f"{text}{self._pace}")
 
-    def count(self, packs: Sequence[Pack]) -> None:
-        """A step's packs on this rank."""
-        self.meter.add(packs)
+    def count(self, packs: Sequence[Pack], anchored: bool) -> None:
+        """A step's packs on this rank; `anchored` as in Useful.flops."""
+        self.meter.add(packs, anchored)
 
     def numbers(self, step: int, values: dict[str, Any]) -> None:
         """A line of metrics: values that are alike on all ranks, and the pace of all of them."""

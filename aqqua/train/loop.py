@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext
 from typing import Any
 
 from aqqua.train.data import StepData
+from aqqua.train.distill import distilled_from
 from aqqua.train.folder import only_run
 from aqqua.train.headline import headline
 from aqqua.train.journal import Journal
@@ -54,7 +55,7 @@ def pretrain(config: PretrainConfig, stop: StopFlag | None = None) -> Run:
 def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
     config, train = run.config, run.config.train
     peak = peak_tflop_s(run.device, run.ranks)
-    useful = Useful.of(config, run.device, run.compute_dtype, peak, run.distilled_from)
+    useful = Useful.of(config, run.device, run.compute_dtype, peak, distilled_from(run.model.followed))
     with (
         Journal(
             run.folder, run.step, run.images_total, train.tensorboard, run.ranks, run.dataset, useful
@@ -78,7 +79,8 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
             rates = rates_at(run)
             outcome = take_step(run, data, rates)
             run.advance(data, outcome.n_images)
-            skipped = _note(run, data, outcome, journal)
+            anchored = rates.gram_weight > 0
+            skipped = _note(run, data, outcome, journal, anchored)
             if _due(run.step, WINDOW):
                 run.stragglers.compare(journal.say)
             if _due(run.step, train.log_every) or run.done:
@@ -88,7 +90,7 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
                 run.check_replicas()
             if _due(run.step, train.checkpoint_every):
                 run.save_if_possible(journal.say)
-            after_step(data.packs)
+            after_step(data.packs, anchored)
         run.save()
         if cost := usage.last_line():
             journal.say(cost)
@@ -131,11 +133,11 @@ def _reached(run: Run) -> bool:
     return last is not None and run.step >= last
 
 
-def _note(run: Run, data: StepData, outcome: Outcome, journal: Journal) -> list[str]:
+def _note(run: Run, data: StepData, outcome: Outcome, journal: Journal, anchored: bool) -> list[str]:
     """Write down what a step met; returns the ids of its images on all ranks if it was not taken."""
     journal.damage(run.step, data.bad_blocks, data.late_images)
     skipped = [] if outcome.taken else journal.skipped(run.step, image_ids(run, data))
-    journal.count(data.packs)
+    journal.count(data.packs, anchored)
     journal.progress(run.images, f"step {run.step} loss {outcome.losses['total']:.3f}")
     return skipped
 

@@ -210,10 +210,10 @@ class Meter:
         yield
         self._waited += time.monotonic() - before
 
-    def add(self, packs: Sequence[Pack]) -> None:
-        """Count one step."""
+    def add(self, packs: Sequence[Pack], anchored: bool = True) -> None:
+        """Count one step; `anchored` as in Useful.flops."""
         self._steps += 1
-        self._flops += self._useful.flops(packs) if self._useful else 0.0
+        self._flops += self._useful.flops(packs, anchored) if self._useful else 0.0
         for pack in packs:
             self._images += pack.n_images
             self._tokens += pack.tokens

@@ -117,7 +117,7 @@ def profiling(
     step: int,
     say: Callable[[str], None],
     useful: "Useful",
-) -> Iterator[Callable[[Sequence[Pack]], None]]:
+) -> Iterator[Callable[[Sequence[Pack], bool], None]]:
     """Gives what is to be called after each step, with its packs; records, writes and tells when it is time.
 
     Args:
@@ -127,7 +127,7 @@ def profiling(
         useful: counts the work of packs.
     """
     if config is None:
-        yield lambda _packs: None
+        yield lambda _packs, _anchored: None
         return
     with ExitStack() as open_until_end:
         recorder = _Recorder(config, folder / FOLDER, rank, step, say, useful, open_until_end)
@@ -152,15 +152,15 @@ class _Recorder:
         if config.after_steps == 0:
             self._begin()
 
-    def after_step(self, packs: Sequence[Pack]) -> None:
+    def after_step(self, packs: Sequence[Pack], anchored: bool = True) -> None:
         self._step, self._taken = self._step + 1, self._taken + 1
         if self._profiler is None:
             now_s = time.perf_counter()
             self._ended_s, self._before_ms = now_s, 1e3 * (now_s - self._ended_s)
         else:
             self._work.steps += 1
-            self._work.flops += self._useful.flops(packs)
-            self._work.moved_bytes += self._useful.moved_bytes(packs)
+            self._work.flops += self._useful.flops(packs, anchored)
+            self._work.moved_bytes += self._useful.moved_bytes(packs, anchored)
         if self._taken == self._config.after_steps:
             self._begin()
         elif self._taken == self._config.after_steps + self._config.steps:

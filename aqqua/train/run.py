@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 import aqqua
-from aqqua.cost.flops import DistilledFrom
 from aqqua.model.weights import load_backbone
 from aqqua.objective.gram_teacher import from_teacher
 from aqqua.objective.ssl import Followed, SelfSupervised
@@ -85,14 +84,6 @@ class Run:
         """Names the sampling weights; None where there are none."""
         sampling = self.feeder.sampling
         return None if sampling is None else sampling.sha256
-
-    @property
-    def distilled_from(self) -> DistilledFrom | None:
-        """What the teacher of a distillation is; None where there is none."""
-        if self.model.followed is None:
-            return None
-        network = self.model.followed.network
-        return DistilledFrom(network.backbone.config, network.objective)
 
     @property
     def followed_sha256(self) -> str | None:
@@ -186,9 +177,11 @@ class Run:
             )
         if state.get("distill") != self.followed_sha256:
             raise ValueError(
-                "resume: distill.teacher must be the network that the run began with, got "
-                f"{self.config.distill.teacher if self.config.distill else 'none'}, which has other weights; "
-                "name the checkpoint it was (RUN/checkpoints/step-...), or start a new run folder"
+                "resume: distill.teacher must be the network that the run began with, "
+                f"{'none' if state.get('distill') is None else state['distill'][:12]}, got "
+                f"{self.config.distill.teacher if self.config.distill else 'none'} "
+                f"({(self.followed_sha256 or 'none')[:12]}); name the checkpoint it was "
+                "(RUN/checkpoints/step-...), leave it out, or start a new run folder"
             )
         problem = _other_order(state["config"], self.config)
         if problem:

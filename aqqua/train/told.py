@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Float64
 
+from aqqua.config import did_you_mean
 from aqqua.objective.guides import SCALES, GuideConfig
 from aqqua.objective.ssl import ObjectiveConfig
 from aqqua.plan.pack import GLOBALS, Pack
@@ -18,6 +19,7 @@ from aqqua.store.read import Dataset
 
 UNKNOWN = "unknown"  # of an instrument: aqqua.store.schema
 Tables = Callable[[int], pa.Table]  # further columns of a block's images
+LOOKED_AT = 8  # blocks of a dataset, before it is said that a fact is known of no image
 _COLUMNS = {"depth_m": ("depth_m",), "region": ("lat", "lon")}  # of the dataset; others are planned with
 
 
@@ -76,21 +78,42 @@ def _column(pack: Pack, name: str, tables: Tables | None) -> Float64[np.ndarray,
     return found
 
 
+def _known_of_some(field: str, dataset: Dataset) -> bool:
+    """Looks at a few blocks, each of which is a fair sample."""
+    blocks = range(min(dataset.blocks, LOOKED_AT))
+    if field == "um_per_px":
+        return any(np.isfinite(dataset.sizes(block).um_per_px).any() for block in blocks)
+    columns = _COLUMNS[field]
+    table = dataset.table(list(columns), blocks)
+    return all(table[name].null_count < len(table) for name in columns)
+
+
 def with_names(objective: ObjectiveConfig, dataset: Dataset) -> ObjectiveConfig:
     """The config, its guide of the instrument with the names of the dataset's manifest where it has none.
 
     Raises:
-        ValueError: there are fewer than two instruments to tell apart.
+        ValueError: there are fewer than two instruments to tell apart, or one that the dataset does not have;
+            or a fact is known of none of the images looked at.
     """
     known = tuple(sorted(set(dataset.manifest["instruments"]) - {UNKNOWN}))
     named = []
     for guide in objective.guides:
         if guide.field == "instrument":
             guide = guide.model_copy(update={"names": guide.names or known})
+            if absent := [name for name in guide.names if name not in known]:
+                raise ValueError(
+                    f"objective.guides: names of instruments must be among {', '.join(known)}, got "
+                    f"{absent[0]}; {did_you_mean(absent[0], known) or 'correct it'}"
+                )
             if len(guide.names) < 2:
                 raise ValueError(
                     f"objective.guides: a guide of the instrument needs two of them, got "
                     f"{', '.join(guide.names) or 'none'} in {dataset.path}; leave it out"
                 )
+        elif not _known_of_some(guide.field, dataset):
+            raise ValueError(
+                f"objective.guides: {guide.field} must be known of some images, got none of the first "
+                f"{LOOKED_AT} blocks of {dataset.path}; leave the guide out"
+            )
         named.append(guide)
     return objective.model_copy(update={"guides": tuple(named)})

@@ -63,23 +63,28 @@ class Useful:
         fused = who["optim.backend"] == "triton"
         return cls(config.model, config.objective, peak, saving, fused, followed)
 
-    def flops(self, packs: Iterable[Pack]) -> float:
-        """Of a step's packs. With drop-path, of the mean of what may be dropped."""
-        return sum(self.work([pack]).flops.total * pack.n_images for pack in packs)
+    def flops(self, packs: Iterable[Pack], anchored: bool = True) -> float:
+        """Of a step's packs. With drop-path, of the mean of what may be dropped.
 
-    def moved_bytes(self, packs: Iterable[Pack]) -> float:
+        Args:
+            anchored: Gram is on in this step, if the config has it.
+        """
+        return sum(self.work([pack], anchored).flops.total * pack.n_images for pack in packs)
+
+    def moved_bytes(self, packs: Iterable[Pack], anchored: bool = True) -> float:
         """Of a step's packs and its optimizer: aqqua/cost/traffic.py, which leaves products out."""
-        passes = [self.work([pack]).traffic() for pack in packs]
+        passes = [self.work([pack], anchored).traffic() for pack in packs]
         of_packs = [of.total for ops in passes for name, of in ops.items() if name != "optimizer"]
         return sum(of_packs) + sum(ops["optimizer"].total for ops in passes[:1])
 
-    def work(self, packs: list[Pack]) -> Workload:
+    def work(self, packs: list[Pack], anchored: bool = True) -> Workload:
         """One pack, the mean of these."""
         tokens = tokens_of(packs, "a step")
         room = sum(pack.tokens for pack in packs) / len(packs) / tokens.fill
+        model = self.model.model_copy(update={"patch_px": packs[0].patch_px})  # of views.patch_choices
         return Workload(
-            self.model, self.objective, tokens, round(room), 1, self.saving,
-            fused_optimizer=self.fused_optimizer, followed=self.followed,
+            model, self.objective, tokens, round(room), 1, self.saving,
+            fused_optimizer=self.fused_optimizer, followed=self.followed, gram_share=float(anchored),
         )  # fmt: skip
 
     def numbers(self, flops: float, seconds: float) -> dict[str, float]:

@@ -77,3 +77,19 @@ def test_a_histogram_of_another_patch(tmp_path):
     with pytest.raises(ValueError, match=r"--tokens isiis needs model.patch_px 8 or 14, got 16"):
         stated_tokens("isiis", run(tmp_path, model={"patch_px": 16}))
     assert NAMED["law"].known == "assumed"
+
+
+def test_dropped_patches_are_left_out_of_stated_ones(tmp_path):
+    model = {"registers": 1}
+    whole = stated_tokens("60,20", run(tmp_path, views={"locals": 4}, model=model))
+    views = {"locals": 4, "token_drop": [0.25, 0.5]}
+    tokens = stated_tokens("60,20", run(tmp_path, views=views, model=model))
+    assert (tokens.globals_.tokens, tokens.locals_.tokens) == (2 * (45 + 2), 4 * (10 + 2))
+    assert (tokens.globals_.squares, tokens.locals_.squares) == (2 * 47**2, 4 * 12**2)
+    assert tokens.teacher == whole.globals_ == whole.teacher
+    assert tokens.masked == whole.masked
+
+
+def test_distillation_asks_about_every_patch(tmp_path):
+    config = run(tmp_path, distill={"teacher": "runs/larger"}, model={"registers": 0})
+    assert stated_tokens("60,20", config).masked == 2 * 60

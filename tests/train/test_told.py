@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from drawn_images import blob, make_dataset
 
 from aqqua.objective.guides import GuideConfig
 from aqqua.objective.ssl import ObjectiveConfig
@@ -107,7 +108,17 @@ def test_instruments_are_those_of_the_dataset(dataset, sample_dataset):
     found = Dataset.open(sample_dataset).table(["instrument"])["instrument"].to_pylist()
     assert named.guides[0].names == tuple(sorted(set(found) - {"unknown"}))
     assert named.guides[1] == asked.guides[1]
-    assert with_names(named, Dataset.open(dataset)) == named  # those given stay
+    assert with_names(named, Dataset.open(sample_dataset)) == named  # those given stay
+
+
+def test_a_guide_of_what_no_image_knows_is_refused(dataset, tmp_path):
+    asked = ObjectiveConfig(guides=[{"field": "instrument", "names": ["IFBC", "ISIIS"]}])
+    with pytest.raises(ValueError, match=r"among IFCB, ISIIS, got IFBC; did you mean IFCB\?"):
+        with_names(asked, Dataset.open(dataset))
+    unscaled = make_dataset(tmp_path / "unscaled", [blob(1)])  # its first image has no scale
+    for field in ("um_per_px", "depth_m", "region"):
+        with pytest.raises(ValueError, match=rf"{field} must be known of some images, got none"):
+            with_names(ObjectiveConfig(guides=[{"field": field}]), Dataset.open(unscaled.path))
 
 
 def test_one_instrument_is_nothing_to_tell_apart(dataset):

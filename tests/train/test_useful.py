@@ -15,6 +15,7 @@ from aqqua.model.config import ModelConfig
 from aqqua.model.heads import HeadConfig
 from aqqua.objective.ssl import ObjectiveConfig
 from aqqua.train import metrics, useful
+from aqqua.train.distill import distilled_from
 from aqqua.train.journal import Journal
 from aqqua.train.loop import pretrain
 from aqqua.train.metrics import METRICS, Meter
@@ -35,7 +36,7 @@ def a_pack(patches: list[int], images: int = 1, masked: int = 1, budget: int = 1
     tokens = sum(patches) + 2 * len(patches)
     return SimpleNamespace(
         n_images=images, n_views=len(patches), patches_V=np.array(patches), kept_V=np.array(patches),
-        dropped_N=None, prefix_tokens=2,
+        dropped_N=None, patch_px=2, prefix_tokens=2,
         masked_M=np.zeros(masked), tokens=tokens, budget_tokens=budget, fill=tokens / budget, sizes=sizes,
     )  # fmt: skip
 
@@ -97,8 +98,9 @@ def counted_and_predicted(run) -> tuple[float, float]:
     ):
         data = next(steps)
         take_step(run, data, rates_at(run))
-    found = Useful.of(run.config, run.device, run.compute_dtype, None, run.distilled_from).flops(data.packs)
-    return counter.get_total_flops(), found
+    theirs, anchored = distilled_from(run.model.followed), rates_at(run).gram_weight > 0
+    useful = Useful.of(run.config, run.device, run.compute_dtype, None, theirs)
+    return counter.get_total_flops(), useful.flops(data.packs, anchored)
 
 
 @pytest.mark.parametrize("drop", [[0.5, 0.25], [0, 0.5]], ids=["all views", "local views"])
@@ -107,6 +109,23 @@ def test_dropped_patches_are_not_counted(make_config, tmp_path, drop):
     counted, predicted = counted_and_predicted(
         open_run(make_config(tmp_path, model=model, views={"token_drop": drop}))
     )
+    assert predicted == pytest.approx(counted, rel=0.02)
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_patches_of_another_side_are_counted_as_they_are(make_config, tmp_path, side):
+    """The stored kernel is resized, which is no product; its products are those of the pack's side."""
+    model = {"width": 192, "layers": 3, "drop_path": 0.0, "patch_px": 16 if side == 8 else 8}
+    config = make_config(tmp_path, model=model, views={"patch_choices": [side]})
+    counted, predicted = counted_and_predicted(open_run(config))
+    assert predicted == pytest.approx(counted, rel=0.02)
+
+
+@pytest.mark.parametrize("start_share", [0.0, 0.9], ids=["on", "not yet"])
+def test_gram_counts_once_it_is_on(make_config, tmp_path, start_share):
+    objective = {"gram": {"start_share": start_share, "scale": 2}}
+    config = make_config(tmp_path, model={"width": 64, "layers": 3, "drop_path": 0.0}, objective=objective)
+    counted, predicted = counted_and_predicted(open_run(config))
     assert predicted == pytest.approx(counted, rel=0.02)
 
 

@@ -17,6 +17,7 @@ from aqqua import __version__
 from aqqua.evaluate.entry import Entry, comparable, read_entries
 from aqqua.evaluate.metrics.scores import FIGURES
 from aqqua.explore.page import STYLE
+from aqqua.store.new_file import new_file, require_no_file
 
 SCRIPTS = ("1_choose.js", "2_table.js", "3_plot.js", "4_classes.js", "5_start.js")
 MAIN = ("macro_f1", "balanced_accuracy", "plankton_macro_f1", "lca_distance_edges", "ece")  # columns
@@ -75,14 +76,13 @@ def write_leaderboard(places: Iterable[Path], out: Path) -> int:
     """Write the page of all entries in files and folders to a new file; returns the number of entries.
 
     Raises:
-        FileExistsError: the file is there.
-        ValueError: an entry is refused (aqqua.evaluate.entry), or there is none.
+        ValueError: there is something at `out`, an entry is refused (aqqua.evaluate.entry), or there is none.
     """
+    require_no_file(out, "leaderboard")
     entries = read_entries(places)
     page = leaderboard_page(list(entries.values()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("x", encoding="utf-8") as file:
-        file.write(page)
+    with new_file(out, "leaderboard") as file:
+        file.write_text(page, encoding="utf-8")
     return len(entries)
 
 

@@ -117,9 +117,8 @@ def _atlas_routes(guard: _Guard, atlases: list[AskedAtlas], originals: Originals
 
 
 def _allowed(request: Any, token: str | None, hosts: list[str]) -> bool:
-    host = (
-        request.headers.get("host", "").rsplit(":", 1)[0] if not _bare(request) else request.headers["host"]
-    )
+    host = request.headers.get("host", "")
+    host = host if _bare(request) else host.rsplit(":", 1)[0]
     if "*" not in hosts and host not in hosts:
         return False
     if token is None:
