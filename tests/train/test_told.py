@@ -102,7 +102,7 @@ def test_a_pack_reads_its_own_rows(step):
     assert data.known == [a + b for a, b in zip(data.batches[0].known_Q, batch.known_Q, strict=True)]
 
 
-def test_instruments_are_those_of_the_dataset(dataset, sample_dataset):
+def test_instruments_are_those_of_the_dataset(sample_dataset):
     asked = ObjectiveConfig(guides=[{"field": "instrument"}, {"field": "um_per_px"}])
     named = with_names(asked, Dataset.open(sample_dataset))
     found = Dataset.open(sample_dataset).table(["instrument"])["instrument"].to_pylist()
