@@ -5,7 +5,8 @@
     python bench/explore.py --folder FOLDER --points 1000000 --landmarks 50000
 
 Images are small blobs on their own background, of four instruments, two with a known scale; embeddings are a
-mixture of 120 kinds, which are their labels and whose sizes differ a hundred times. They are written to
+mixture of 120 kinds, which are their labels and whose sizes differ a hundred times; each instrument shifts
+them by its own amount, as real ones do: most kinds are seen by all four. They are written to
 FOLDER/explore, which must not be there yet, and removed. Times are on the wall, from the first word of a
 stage to the first of the next; processor time is that of all threads. What UMAP compiles at its first use is
 timed apart (`warm_seconds`). Resident memory is the highest of this process up to the end of a stage; it also
@@ -40,6 +41,7 @@ from aqqua.store.read import Dataset
 from aqqua.store.write import ingest
 
 KINDS = 120
+SHIFT = 0.5  # of an instrument; the centres of kinds vary by 1
 INSTRUMENTS = (("A", None), ("B", 10.6), ("C", None), ("D", 73.0))
 
 
@@ -56,8 +58,8 @@ def main() -> None:
     folder = given.folder / "explore"
     folder.mkdir(parents=True)
     try:
-        dataset, kind_I = make_dataset(folder / "dataset", given.points)
-        make_embeddings(folder / "embeddings", dataset, kind_I, given.width)
+        dataset = make_dataset(folder / "dataset", given.points)
+        make_embeddings(folder / "embeddings", dataset, given.width)
         compiled = warm()
         report({"warm_seconds": round(compiled, 1), **measure(folder, dataset, given)}, given)
     finally:
@@ -80,14 +82,11 @@ class Drawn:
         return (grey + random.normal(scale=3, size=grey.shape)).clip(0, 255).astype(np.uint8)
 
 
-def make_dataset(folder: Path, images: int) -> tuple[Dataset, np.ndarray]:
-    """Images written by the store itself, and the kind of each in its order."""
-    kind_I = kinds_of(images)
-    records = (record(i, kind) for i, kind in enumerate(kind_I.tolist()))
+def make_dataset(folder: Path, images: int) -> Dataset:
+    """Images written by the store itself."""
+    records = (record(i, kind) for i, kind in enumerate(kinds_of(images).tolist()))
     ingest([(Tree(root=Path("made"), label="made"), records)], folder, workers=1)
-    dataset = Dataset.open(folder)
-    names = dataset.table(["image_id"])["image_id"].to_pylist()
-    return dataset, kind_I[[int(name.removeprefix("made/")) for name in names]]
+    return Dataset.open(folder)
 
 
 def kinds_of(images: int) -> np.ndarray:
@@ -98,7 +97,7 @@ def kinds_of(images: int) -> np.ndarray:
 
 
 def record(number: int, kind: int) -> Record:
-    name, scale = INSTRUMENTS[kind % len(INSTRUMENTS)]
+    name, scale = INSTRUMENTS[number % len(INSTRUMENTS)]
     return Record(
         object_id=str(number),
         pixels=Drawn(number),
@@ -113,17 +112,22 @@ def record(number: int, kind: int) -> Record:
     )
 
 
-def make_embeddings(folder: Path, dataset: Dataset, kind_I: np.ndarray, width: int) -> None:
-    """A mixture: a centre for each kind, and noise of 32 directions besides."""
+def make_embeddings(folder: Path, dataset: Dataset, width: int) -> None:
+    """A mixture: a centre for each kind, a shift for each instrument, and noise of 32 directions besides."""
     random = np.random.default_rng(1)
     centre, mixing = random.normal(size=(KINDS, width)), random.normal(size=(32, width))
+    shift = random.normal(scale=SHIFT, size=(len(INSTRUMENTS), width))
     item = pa.list_(pa.field("item", pa.float16(), False), width)
+    names = dataset.table(["image_id"])["image_id"].to_pylist()
+    number_I = np.array([int(name.removeprefix("made/")) for name in names])
+    kind_I, instrument_I = kinds_of(len(number_I))[number_I], number_I % len(INSTRUMENTS)
     full = dataset.rows_of(0)
 
     def table_of(block: int) -> pa.Table:
-        kind = kind_I[block * full : (block + 1) * full]
-        drawn = np.random.default_rng([block, 2])
-        rows = centre[kind] + drawn.normal(scale=0.6, size=(len(kind), 32)) @ mixing / 3
+        part = slice(block * full, (block + 1) * full)
+        kind, drawn = kind_I[part], np.random.default_rng([block, 2])
+        rows = centre[kind] + shift[instrument_I[part]]
+        rows += drawn.normal(scale=0.6, size=(len(kind), 32)) @ mixing / 3
         rows = (rows + drawn.normal(scale=0.3, size=rows.shape)).astype(np.float16)
         return pa.table({"embedding": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), type=item)})
 

@@ -35,6 +35,7 @@ SLOWED = {
     "load_packs": [(Dataset, "block_with"), (Feeder, "_prepare")],
     "nearest_centroids": [(Nearest, "__call__")],
 }
+GATE_SHARE = 0.7  # of what was measured: how bench/targets.toml sets a gate
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +77,31 @@ def repeat(monkeypatch, where, name):
 
 @pytest.mark.parametrize("name", SLOWED)
 def test_what_is_slowed_is_refused_and_what_is_not_passes(gate, dataset, monkeypatch, name):
-    target = gate.load_targets()[name]
-    if name in gate.NEED_AVX and _core.render_simd()[0] == "plain":
-        target = target.model_copy(update={"gate": 1.2})  # the gate in the file is for AVX
-    ratio = gate.measure(gate.CASES[name](dataset), target, seconds=0.4)
-    assert not gate.under(target, ratio), gate.refusal(name, target, ratio)
+    written = gate.load_targets()[name]
+    ratio = gate.measure(gate.CASES[name](dataset), written, seconds=0.4)
+    if name not in gate.NEED_AVX or _core.render_simd()[0] != "plain":
+        # Compiled code beside Python gains more on one CPU than on another: half of a gate holds on all.
+        assert ratio > written.gate / 2, gate.refusal(name, written, ratio)
+    here = written.model_copy(
+        update={"gate": GATE_SHARE * ratio}
+    )  # as on the machine that set the file's gates
+    again = gate.measure(gate.CASES[name](dataset), here, seconds=0.4)
+    assert not gate.under(here, again), gate.refusal(name, here, again)
     for where, what in SLOWED[name]:
         repeat(monkeypatch, where, what)
     monkeypatch.setattr(gate, "ATTEMPTS", 2)
-    slowed = gate.measure(gate.CASES[name](dataset), target, seconds=0.15)
-    assert gate.under(target, slowed), f"{name}: {ratio:.3g}, slowed {slowed:.3g}, gate {target.gate}"
+    slowed = gate.measure(gate.CASES[name](dataset), here, seconds=0.15)
+    assert gate.under(here, slowed), f"{name}: {ratio:.3g}, slowed {slowed:.3g}, gate {here.gate}"
+
+
+def test_a_gate_lies_about_30_percent_under_what_was_recorded(gate):
+    lines = (BENCH / "results" / "cpu" / "gate.jsonl").read_text().splitlines()
+    recorded = json.loads(lines[-1])["ratios"]
+    for name in gate.CASES:
+        share = gate.load_targets()[name].gate / recorded[name]
+        assert 0.55 < share < 0.85, (
+            f"{name}: its gate is {share:.2f} of {recorded[name]}, which was recorded last"
+        )
 
 
 def test_every_case_is_slowed_and_has_a_gate_and_every_gate_of_a_cpu_a_case(gate):

@@ -115,7 +115,7 @@ def test_another_teacher_does_not_continue_a_run(make_config, teacher, tmp_path)
         objective={"head": {"prototypes": 64, "hidden": 8, "bottleneck": 8}},
     )  # fmt: skip
     pretrain(other)
-    with pytest.raises(ValueError, match=r"got .*other, which has other weights; name the checkpoint"):
+    with pytest.raises(ValueError, match=r"began with, \w{12}, got .*other \(\w{12}\); name"):
         pretrain(student(make_config, tmp_path / "run", other.run, train={"max_steps": 2}))
 
 

@@ -29,9 +29,10 @@ Window = tuple[float, float, float, float]  # left, right, bottom, top
 class Colour:
     """A column as numbers of colours."""
 
-    code_N: Int32[np.ndarray, " N"] | None  # of names: `count` the others, `count` + 1 unknown
+    name_N: Int32[np.ndarray, " N"] | None  # of names: which; -1 unknown
     value_N: Float32[np.ndarray, " N"] | None  # of numbers, 0 to 1 between the ends; NaN unknown
     count: int  # names that have a colour, or steps of a scale; `count` of numbers is unknown
+    colour_C: Int32[np.ndarray, " C"] | None = None  # of each name: `count` the others; then of unknown
 
     @staticmethod
     def of_names(values: Values, names: Sequence[str]) -> "Colour":
@@ -46,8 +47,8 @@ class Colour:
         if not few or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{WHO}: colours must be a list of at most {MOST_COLOURS} names, got others")
         place = {name: number for number, name in enumerate(names)}
-        code_C = [place.get(name, len(names)) for name in values.names] + [len(names) + 1]  # -1 is the last
-        return Colour(np.array(code_C, np.int32)[values.values], None, len(names))
+        colour_C = [place.get(name, len(names)) for name in values.names] + [len(names) + 1]  # -1 is the last
+        return Colour(values.values, None, len(names), np.array(colour_C, np.int32))
 
     @staticmethod
     def of_numbers(values: Values, low: float, high: float, steps: int) -> "Colour":
@@ -125,15 +126,8 @@ def _colours(
     cell_I: Int64[np.ndarray, " I"], row_I: Int64[np.ndarray, " I"], colour: Colour, cells: int
 ) -> np.ndarray:
     """Of each cell."""
-    if colour.code_N is not None:
-        code_I = colour.code_N[row_I]
-        # One colour after the other: memory is two counts, whatever their number.
-        most, best = np.zeros(cells, np.int64), np.zeros(cells, np.int32)
-        for code in np.unique(code_I).tolist():
-            count = np.bincount(cell_I[code_I == code], minlength=cells)
-            better = count > most
-            most[better], best[better] = count[better], code
-        return best
+    if colour.name_N is not None and colour.colour_C is not None:
+        return colour.colour_C[_commonest(cell_I, colour.name_N[row_I], cells)]
     assert colour.value_N is not None
     value_I = colour.value_N[row_I]
     known = ~np.isnan(value_I)
@@ -141,6 +135,24 @@ def _colours(
     mean = np.bincount(cell_I[known], value_I[known], minlength=cells) / count.clip(1)
     step = np.round(mean * (colour.count - 1)).astype(np.int32)
     return np.where(count > 0, step, colour.count)
+
+
+def _commonest(
+    cell_I: Int64[np.ndarray, " I"], name_I: Int32[np.ndarray, " I"], cells: int
+) -> Int64[np.ndarray, " cells"]:
+    """The commonest name in each cell, of equally common ones the first; -1 where no name is known."""
+    known = name_I >= 0
+    found = np.full(cells, -1, np.int64)
+    if not known.any():
+        return found
+    names = int(name_I.max()) + 1
+    key_K = np.sort(cell_I[known] * names + name_I[known])
+    first_P = np.flatnonzero(np.diff(key_K, prepend=-1))  # of each pair of a cell and a name in it
+    cell_P, name_P = np.divmod(key_K[first_P], names)
+    rank_P = np.diff(first_P, append=len(key_K)) * names + (names - 1 - name_P)  # by count, then the first
+    first_C = np.flatnonzero(np.diff(cell_P, prepend=-1))
+    found[cell_P[first_C]] = names - 1 - np.maximum.reduceat(rank_P, first_C) % names
+    return found
 
 
 def cell_about(

@@ -37,6 +37,28 @@ def test_a_cell_has_the_colour_of_the_commonest_name():
     assert density(x, y, np.array([0, 5]), ALL, 2, 1, colour)[1].tolist() == [[1, 2]]  # of what filters keep
 
 
+def test_the_colour_of_a_cell_is_of_the_name_that_hovering_tells():
+    random = np.random.default_rng(0)
+    names = Values(NAMES, random.integers(-1, 6, 400).astype(np.int32), tuple("abcdef"))
+    x, y = (random.uniform(-1, 1, 400).astype(np.float32) for _ in range(2))
+    code = density(x, y, None, ALL, 8, 8, Colour.of_names(names, ["d", "a"]))[1]
+    assert len(np.unique(code)) >= 3
+    for line, column in np.ndindex(8, 8):
+        cell = (column / 4 - 1, column / 4 - 0.75, 0.75 - line / 4, 1 - line / 4)
+        told = cell_about(x, y, None, cell, names)
+        wanted = 3 if told.get("name") is None else {"d": 0, "a": 1}.get(told["name"], 2)
+        assert told["count"] == 0 or code[line, column] == wanted
+
+
+def test_one_known_name_colours_a_cell_of_unknown_ones():
+    names = Values(NAMES, np.array([-1, -1, 1, 0, 0, 1], np.int32), ("a", "b"))
+    colour, zero = Colour.of_names(names, ["b"]), np.zeros(3, np.float32)
+    assert density(zero, zero, np.arange(3), ALL, 1, 1, colour)[1].tolist() == [[0]]
+    six = np.zeros(6, np.float32)
+    assert density(six, six, None, ALL, 1, 1, colour)[1].tolist() == [[1]]  # as common: the first
+    assert density(zero[:2], zero[:2], np.arange(2), ALL, 1, 1, colour)[1].tolist() == [[2]]
+
+
 def test_a_cell_has_the_colour_of_the_mean():
     values = Values("numbers", np.array([0, 10, np.nan, np.nan], np.float32))
     x, y = np.array([-0.5, -0.5, -0.5, 0.5], np.float32), np.zeros(4, np.float32)
