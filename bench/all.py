@@ -42,6 +42,7 @@ class Given:
     dataset: Path
     input: Path | None  # image files: a zip or a folder
     data: Path | None  # the public sets, with a MANIFEST.md
+    work: Path  # empty, gone afterwards
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ BENCHES = (
     Bench("curate.py", nothing, None, 900),
     Bench(
         "curate_balance.py",
-        lambda g: ["--data", str(g.data), "--folder", tempfile.mkdtemp(prefix="balance-")],
+        lambda g: ["--data", str(g.data), "--folder", str(g.work / "balance")],
         None,
         3600,
         needs_data,
@@ -126,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = [bench for bench in BENCHES if options.only is None or bench.script in options.only]
     results = QUICK_RESULTS if options.quick else HERE / "results"
     with tempfile.TemporaryDirectory() as folder:
-        given = Given(options.dataset or made_dataset(Path(folder)), options.input, options.data)
+        dataset = options.dataset or made_dataset(Path(folder))
+        given = Given(dataset, options.input, options.data, Path(folder))
         failed = [bench.script for bench in chosen if not run(bench, given, options.quick, results)]
     if not options.quick:
         subprocess.run([sys.executable, str(HERE / "report.py")], check=True)

@@ -67,8 +67,8 @@ def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
         profiling(config.profile, run.folder, run.ranks.rank, run.step, journal.say, useful) as after_step,
     ):
         journal.say(headline(run))
-        if useful.peak_tflop_s is None:
-            journal.say(f"no peak of this {run.device.type} is known: metrics tell tflop_per_s, no mfu")
+        if useful.peak_tflop_s is None and run.device.type == "cuda":
+            journal.say("no peak of this GPU is known: metrics tell tflop_per_s, no mfu")
         journal.progress(run.images)
         while not (run.done or _reached(run)):
             run.stragglers.begin()

@@ -113,6 +113,13 @@ def _region_sides(images: Images, suite: Suite) -> Iterator[_Sides]:
     known_I = np.array([name is not None for name in region_I], bool)
     names = sorted({name for name in region_I if name is not None})
     if not names:
+        if tier.pattern is not None and (
+            written := next(filter(None, images.table[tier.by].to_pylist()), None)
+        ):
+            raise ValueError(
+                f"split: the pattern of the tier region must match a {tier.by}, got no match of "
+                f"{tier.pattern!r} in any of {len(images)}, such as {written!r}; correct it"
+            )
         needs = {"cell": "lat and lon", "month": "a time", "season": "a time"}.get(tier.by, f"a {tier.by}")
         raise ValueError(
             f"split: the tier region by {tier.by} needs images with {needs}, got none of {len(images)}; "

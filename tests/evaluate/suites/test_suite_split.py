@@ -192,6 +192,11 @@ def test_a_group_that_crosses_a_border_lies_on_one_side(hold, suite_of):
         ({"by": "cell"}, [{}] * 3, "by cell needs images with lat and lon, got none of 3; choose another"),
         ({"by": "month"}, [{}] * 3, "by month needs images with a time, got none of 3"),
         ({"by": "sample"}, [{}] * 3, "by sample needs images with a sample"),
+        (
+            {"by": "sample", "pattern": "cruise_(.)"},
+            [{"sample": "cruise-7"}] * 3,
+            r"must match a sample, got no match of 'cruise_\(\.\)' in any of 3, such as 'cruise-7'",
+        ),
         ({"by": "month"}, [{"month": 3}] * 3, "must have at least 2 regions, got 2026-03 alone"),
         ({"by": "month", "test": ["2026-09"]}, MONTHS, "must be among 2026-01, .* got 2026-09; correct test"),
         ({"by": "month", "holdout": 0.001}, MONTHS, "on both sides, got 60 images to learn from and 0 to"),
