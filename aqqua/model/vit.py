@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from aqqua.kernels.attention import choose as choose_attention
 from aqqua.kernels.choice import choose
 from aqqua.kernels.residual_norm import WIDEST
 from aqqua.kernels.segment import split_prefix
@@ -102,13 +103,26 @@ class VisionTransformer(nn.Module):
             x_TD = run_chain(*parts, x_TD, sequences, rotary, drop_scores_L2V, checkpointing)
             prefix_VRD, patches_ND = split_prefix(x_TD, sequences.offsets_V1, sequences.prefix, "triton")
         else:
-            x_TD = self.norm(self._run_blocks(x_TD, sequences, rotary, drop_scores_L2V))
+            grouped = choose_attention(x_TD.device, x_TD.dtype, self.config.attention) == "grouped"
+            blocks = self._run_by_length if grouped else self._run_blocks
+            x_TD = self.norm(blocks(x_TD, sequences, rotary, drop_scores_L2V))
             prefix_VRD = x_TD[sequences.prefix_rows_VR]
             patches_ND = x_TD.index_select(0, sequences.patch_rows_N)
         if kept is not None:
             nothing_ND = patches_ND.new_zeros(len(patches_NF), patches_ND.shape[1])
             patches_ND = nothing_ND.index_copy(0, kept.rows_U, patches_ND)
         return Features(prefix_VRD[:, 0], prefix_VRD[:, 1:], patches_ND)
+
+    def _run_by_length(
+        self, x_TD: Tensor, sequences: Sequences, rotary: Rotary | None, drop_scores_L2V: Tensor | None
+    ) -> Tensor:
+        """The blocks over views in order of length: grouped attention then copies none of them."""
+        order_V = sequences.lengths.argsort(stable=True)
+        sequences, rows_T = sequences.select(order_V)
+        rotary = None if rotary is None else rotary.rows(rows_T)
+        drop_scores_L2V = None if drop_scores_L2V is None else drop_scores_L2V[:, :, order_V]
+        x_TD = self._run_blocks(x_TD.index_select(0, rows_T), sequences, rotary, drop_scores_L2V)
+        return x_TD.index_select(0, rows_T.argsort())
 
     def _run_blocks(
         self, x_TD: Tensor, sequences: Sequences, rotary: Rotary | None, drop_scores_L2V: Tensor | None

@@ -13,6 +13,7 @@ from aqqua.train.data import StepData
 from aqqua.train.distill import distilled_from
 from aqqua.train.folder import only_run
 from aqqua.train.headline import headline
+from aqqua.train.heap import keep_freed_memory
 from aqqua.train.journal import Journal
 from aqqua.train.profile import profiling
 from aqqua.train.ranks import RankError, join
@@ -54,6 +55,8 @@ def pretrain(config: PretrainConfig, stop: StopFlag | None = None) -> Run:
 
 def _train(run: Run, stop: StopFlag, since_s: float) -> Run:
     config, train = run.config, run.config.train
+    if run.device.type == "cpu":
+        keep_freed_memory()
     peak = peak_tflop_s(run.device, run.ranks)
     useful = Useful.of(config, run.device, run.compute_dtype, peak, distilled_from(run.model.followed))
     with (

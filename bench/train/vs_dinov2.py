@@ -39,6 +39,7 @@ from equal_compute import equal_compute
 from measure import RESULTS, machine
 
 from aqqua.plan.pack import GLOBALS, Pack
+from aqqua.train.heap import keep_freed_memory
 from aqqua.train.run import Run, open_run
 from aqqua.train.settings import PretrainConfig
 from aqqua.train.step import rates_at, take_step
@@ -184,6 +185,8 @@ def config_of(name: str, given: argparse.Namespace, folder: Path) -> PretrainCon
 @contextmanager
 def stepping(name: str, given: argparse.Namespace) -> Iterator[tuple[Run, Iterator[Any]]]:
     """A run that is never saved, and its data."""
+    if not torch.cuda.is_available():
+        keep_freed_memory()  # as `aqqua pretrain` does
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(config_of(name, given, Path(folder)))
         with closing(run.feeder.steps(run.lanes, run.step)) as steps:
