@@ -95,6 +95,23 @@ def test_what_is_there_is_not_made_again(modules, ran, monkeypatch, capsys):
     assert "square: sample/sample" in (work / "small.svg").read_text()
 
 
+def test_further_figures_have_tables_of_their_own(modules, ran, tmp_path, capsys):
+    (work := tmp_path / "small").mkdir()
+    for path in ran[1].glob("*.json"):
+        row = json.loads(path.read_text())
+        for answers in row["scores"]["sample/sample"].values():
+            answers["instrument_probe"] = {"leak": {"value": 0.25 if row["arm"] == "native" else 0.75}}
+        (work / path.name).write_text(json.dumps(row))
+    also = [{"probe": "instrument_probe", "figure": "leak"}]
+    assert modules["ablate"].main([str(grid_file(tmp_path, also=also)), "--work", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.split("leak by instrument probe:")[1]
+    assert "| native | 0.250 |  | 1 |" in shown
+    assert "| square | 0.750 | +0.500 | 1 |" in shown
+    none = grid_file(tmp_path, also=[{"probe": "instrument_probe", "figure": "leek"}])
+    with pytest.raises(ValueError, match="one of the suites must have leek of 'instrument_probe', got"):
+        modules["ablate"].main([str(none), "--work", str(tmp_path)])
+
+
 def test_a_run_that_was_cut_off_goes_on_where_it_was(modules, ran, tmp_path, monkeypatch):
     """Its folder is the same, so that `aqqua pretrain` resumes, and its images are."""
     said: list[tuple[object, ...]] = []

@@ -81,10 +81,13 @@ def _ffn_values(model: ModelConfig, fused: bool) -> float:
 
 
 def _attention_bytes(model: ModelConfig, saving: Saving) -> float:
-    """q, k, v, the result, and log-sum-exp in float32; grouped, the result also in the order of lengths."""
+    """q, k, v, the result, and log-sum-exp in float32; grouped, the result also as one piece.
+
+    Turned by their positions outside a kernel, q and k are kept beside the projection, of which v is a part.
+    """
     D, c = model.width, saving.compute_bytes
-    grouped = D * c + 2 * INDEX_BYTES if saving.grouped else 0
-    return 4 * D * c + model.heads * 4 + grouped
+    turned = 2 * D * c if model.position.startswith("rope") and not saving.fused else 0
+    return 4 * D * c + model.heads * 4 + turned + (D * c if saving.grouped else 0)
 
 
 def _eager_block(model: ModelConfig, saving: Saving, kept: float) -> float:

@@ -37,8 +37,11 @@ class Estimate:
 Figures = dict[tuple[str, str], dict[tuple[str, int], float]]  # (suite, told) -> (arm, seed) -> figure
 
 
-def figures_of(rows: Sequence[Mapping[str, Any]], probe: str, figure: str) -> Figures:
+def figures_of(rows: Sequence[Mapping[str, Any]], probe: str, figure: str, of_all: bool = True) -> Figures:
     """Of the JSON of a grid's runs.
+
+    Args:
+        of_all: every suite must have it; else one is enough.
 
     Raises:
         ValueError: a run has no such probe or figure.
@@ -48,13 +51,22 @@ def figures_of(rows: Sequence[Mapping[str, Any]], probe: str, figure: str) -> Fi
         for suite, by_told in row["scores"].items():
             for told, by_probe in by_told.items():
                 value = by_probe.get(probe, {}).get(figure, {}).get("value")
-                if value is None:
-                    raise ValueError(
-                        f"{row['arm']}: {suite} must have {figure} of {probe!r}, got {[*by_probe]}; correct "
-                        "the grid's probe and figure"
-                    )
-                found.setdefault((suite, told), {})[row["arm"], row["seed"]] = value
+                if value is not None:
+                    found.setdefault((suite, told), {})[row["arm"], row["seed"]] = value
+                elif of_all:
+                    raise _missing(f"{row['arm']}: {suite}", probe, figure, [*by_probe])
+    if rows and not found:
+        suites = rows[0]["scores"]
+        raise _missing(
+            "one of the suites", probe, figure, sorted({p for s in suites.values() for p in s["true"]})
+        )
     return _with_mean(found)
+
+
+def _missing(where: str, probe: str, figure: str, there: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"{where} must have {figure} of {probe!r}, got {list(there)}; correct the grid's probe and figure"
+    )
 
 
 def _with_mean(figures: Figures) -> Figures:

@@ -23,6 +23,15 @@ class Judged(BaseModel):
     tier: str = Field(default="sample", description="of the suite's: sample, region, instrument")
 
 
+class Compared(BaseModel):
+    """A figure that arms are compared by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    probe: str = Field(description="of the answers of aqqua evaluate, as in 'kNN k=20', instrument_probe")
+    figure: str = Field(description="a metric of the suites")
+
+
 class Grid(BaseModel):
     """Arms that differ in a few settings, trained with the same operations and judged by the same suites."""
 
@@ -44,6 +53,7 @@ class Grid(BaseModel):
     probes: list[str] = Field(default=["knn"], description="of aqqua evaluate")
     probe: str = Field(default="kNN k=20", description="whose figure is compared")
     figure: str = Field(default="macro_f1", description="that is compared; a metric of the suites")
+    also: list[Compared] = Field(default=[], description="further figures, of the suites that have them")
     told: list[str] = Field(
         default=[], description="scales told at judging beside the true one: unknown, x2 (docs/evaluate.md)"
     )
@@ -64,7 +74,7 @@ class Grid(BaseModel):
     @property
     def sha256(self) -> str:
         """Of all that decides a run of the grid, its base config included; arms and seeds are the cell's."""
-        of_cells = {"arms", "seeds", "against", "question", "probe", "figure"}
+        of_cells = {"arms", "seeds", "against", "question", "probe", "figure", "also"}
         said = self.model_dump_json(exclude=of_cells) + (ROOT / self.base).read_text(encoding="utf-8")
         return hashlib.sha256(said.encode()).hexdigest()
 

@@ -15,16 +15,17 @@ WIDTH_PX, ROW_PX, LEFT_PX, RIGHT_PX, TOP_PX = 760, 26, 230, 190, 34
 
 def markdown(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> str:
     """What was asked, what was spent, and a table for each suite, the mean of all first."""
-    figures = figures_of(rows, grid.probe, grid.figure)
     lines = [f"### {grid.name}", "", grid.question, "", *_spent(grid, rows), ""]
     lines += [
-        f"{grid.figure.replace('_', ' ')} by {grid.probe}, mean over seeds; gain over `{grid.against}` "
+        f"{_words(grid.figure)} by {grid.probe}, mean over seeds; gain over `{grid.against}` "
         "(told another scale: over the same arm told the true one), paired by seed; 95 % intervals "
         "(Student's t).",
         "",
     ]
-    for suite in dict.fromkeys(suite for suite, _ in figures):
-        lines += [*_table(grid, suite, figures), ""]
+    lines += _tables(grid, figures_of(rows, grid.probe, grid.figure))
+    for also in grid.also:
+        lines += [f"{_words(also.figure)} by {also.probe.replace('_', ' ')}:", ""]
+        lines += _tables(grid, figures_of(rows, also.probe, also.figure, of_all=False))
     commits = sorted({f"`{row['commit'][:10]}`" for row in rows})
     data = sorted({row["dataset"][:12] for row in rows})
     return "\n".join([*lines, f"Commit {', '.join(commits)}; data `{'`, `'.join(data)}`.", ""])
@@ -42,6 +43,15 @@ def _spent(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"| {arm} | {told} | {of[0]['gflop_per_image']:.2f} | {of[0]['images']:,} | {minutes:.1f} |"
             )
     return lines
+
+
+def _words(figure: str) -> str:
+    return figure.replace("_", " ")
+
+
+def _tables(grid: Grid, figures: Figures) -> list[str]:
+    suites = dict.fromkeys(suite for suite, _ in figures)
+    return [line for suite in suites for line in (*_table(grid, suite, figures), "")]
 
 
 def _table(grid: Grid, suite: str, figures: Figures) -> list[str]:
@@ -84,7 +94,7 @@ def picture(grid: Grid, rows: Sequence[Mapping[str, Any]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH_PX} {height}" '
         'font-family="system-ui, sans-serif" font-size="13">',
         f'<rect width="{WIDTH_PX}" height="{height}" fill="#fff"/>',
-        f'<text x="12" y="20" font-weight="600">{escape(grid.figure.replace("_", " "))}, gain over '
+        f'<text x="12" y="20" font-weight="600">{escape(_words(grid.figure))}, gain over '
         f"{escape(grid.against)}</text>",
         f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{TOP_PX}" y2="{height - 36}" stroke="#888"/>',
     ]

@@ -1,7 +1,8 @@
-"""Three hundred hostile names through all that writes HTML, today the page of `aqqua plan`: they stay text.
+"""Three hundred hostile names on a page of ours, that of `aqqua plan`: they stay text.
 
-Read by the parser of Python's standard library, which forgives as browsers do; tests/explore/test_page.py has
-a strict one.
+The explorer's, with its server, is tried with as many in a browser, by
+tests/explore/atlas_page/test_atlas_page_page.py. Read by the parser of Python's standard library, which
+forgives as browsers do; tests/explore/test_page.py has a strict one.
 """
 
 import unicodedata
@@ -171,8 +172,8 @@ def test_hostile_names_stay_text(shown, config, measured):
         if not any(as_seen(names[0]) in title for title in Reading(text).titles):
             problems.append(f"not as text in the title: {names[0]!r}")
     measured(
-        f"{len(NAMES)} names as id, label, instrument and dataset on the page of `aqqua plan`, the only HTML "
-        f"there is: {len(problems)} unescaped, CSP there, no script (no server yet: nothing to bind)"
+        f"{len(NAMES)} names as id, label, instrument and dataset on the page of `aqqua plan`: "
+        f"{len(problems)} unescaped, CSP there, no script; the explorer's page: its tests in a browser"
     )
     assert problems == []
 
